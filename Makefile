@@ -1,0 +1,47 @@
+# What a developer needs. Everything is set up on first use, in .venv; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test lint format train fit clean
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed ## Set up, then ask 200 held-out questions and compare with the baselines
+	$(BIN)/conclave demo
+
+serve: $(VENV)/installed ## Set up, then serve on http://127.0.0.1:8000/v1
+	$(BIN)/conclave serve
+
+test: $(VENV)/installed-dev ## Set up, then run all tests
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/installed-dev ## Check style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed-dev ## Reformat
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+train: $(VENV)/installed ## Retrain the bundled experts and refit the router: about an hour on two cores
+	$(BIN)/conclave lab train
+	$(BIN)/conclave lab fit
+
+fit: $(VENV)/installed ## Remake the fitted state that ships for the bundled experts
+	$(BIN)/conclave lab fit
+
+clean: ## Remove the environment and caches
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

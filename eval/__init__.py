@@ -1,0 +1,1 @@
+"""Evaluation: questions, graders, cost-of-pass, baselines, demonstrations. Sees all other rooms."""

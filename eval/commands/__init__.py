@@ -1,0 +1,1 @@
+"""Commands of evaluation, found by the entry-point group ``conclave.commands``."""

@@ -1,0 +1,38 @@
+"""Intervals: how much of a figure is luck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+Z95 = 1.959963984540054
+
+
+def wilson_interval(successes: float, n: int) -> tuple[float, float]:
+    """95 % interval of a proportion; sensible also at 0 and 1. Source: Wilson 1927.
+
+    >>> tuple(round(x, 3) for x in wilson_interval(19, 20))
+    (0.764, 0.991)
+    """
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    centre = p + Z95**2 / (2 * n)
+    half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
+    scale = 1 + Z95**2 / n
+    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+
+
+def bootstrap_interval(
+    statistic: Callable[[np.ndarray], np.ndarray], n: int, *, n_resamples: int = 2000, seed: int = 0
+) -> tuple[float, float]:
+    """95 % percentile interval, resampling questions.
+
+    ``statistic`` maps rows, (n_resamples, n) indices, to (n_resamples,) values; infinite values
+    (no answer right in a resample) sort last, so the upper end may be infinite.
+    """
+    rows = np.random.default_rng(seed).integers(0, n, size=(n_resamples, n))
+    values = np.sort(statistic(rows))
+    low, high = int(0.025 * n_resamples), int(np.ceil(0.975 * n_resamples)) - 1
+    return float(values[low]), float(values[high])

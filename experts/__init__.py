@@ -1,0 +1,1 @@
+"""Experts: whatever can answer, described by cards and called one way. Imports nothing of ours."""

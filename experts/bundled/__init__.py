@@ -1,0 +1,95 @@
+"""The bundled experts: eight tiny language models, trained by ``experts.lab`` on what it generates.
+
+A laboratory, not assistants: each answers short questions of its own field and nothing else. They
+are ordinary Llama checkpoints; one folder each, beside this file.
+
+Prices are list prices as an API would post them, growing with size as APIs' do. They pretend that a
+million parameters here are a billion there: $0.10 per million input tokens and billion parameters,
+and four times that for output, the ratio most providers use.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from experts.cards import ExpertCard, Prices
+from experts.errors import UnknownExpert
+from experts.local.expert import LocalExpert
+
+FOLDER = Path(__file__).parent
+USD_PER_MTOK_PER_MPARAMETER = 0.10
+OUTPUT_PRICE_RATIO = 4.0
+_BYTES_PER_PARAMETER = 4
+"""Weights are stored in half precision and computed in single: CPUs are slow in half."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BundledModel:
+    """What training wrote about a model, in ``conclave.json`` in its folder."""
+
+    name: str
+    description: str
+    categories: tuple[str, ...]
+    parameters: int
+    context_tokens: int
+
+
+def list_price(parameters: int, load_usd_per_s: float) -> Prices:
+    """See the module.
+
+    >>> list_price(500_000, 0.0).output_usd_per_mtok
+    0.2
+    """
+    price = USD_PER_MTOK_PER_MPARAMETER * parameters / 1e6
+    return Prices(
+        input_usd_per_mtok=price,
+        output_usd_per_mtok=price * OUTPUT_PRICE_RATIO,
+        load_usd_per_s=load_usd_per_s,
+    )
+
+
+def bundled_models(folder: Path = FOLDER) -> tuple[BundledModel, ...]:
+    """What there is in ``folder``, specialists first, by name."""
+    models = []
+    for path in sorted(folder.glob("*/conclave.json")):
+        about = json.loads(path.read_text(encoding="utf-8"))
+        models.append(BundledModel(**{**about, "categories": tuple(about["categories"])}))
+    return tuple(sorted(models, key=lambda m: (len(m.categories), m.name)))
+
+
+def bundled_experts(
+    worker: ThreadPoolExecutor,
+    *,
+    names: Sequence[str] | None = None,
+    load_usd_per_s: float,
+    folder: Path = FOLDER,
+) -> list[LocalExpert]:
+    """The bundled experts, or those named. Nothing is loaded yet.
+
+    Raises UnknownExpert for a name that is not bundled.
+    """
+    models = {m.name: m for m in bundled_models(folder)}
+    for name in names or ():
+        if name not in models:
+            raise UnknownExpert(name, models, what="bundled expert")
+    return [
+        LocalExpert(_card(models[name], load_usd_per_s), folder / name, worker=worker)
+        for name in (names if names is not None else models)
+    ]
+
+
+def _card(model: BundledModel, load_usd_per_s: float) -> ExpertCard:
+    return ExpertCard(
+        name=model.name,
+        kind="local",
+        description=model.description,
+        prices=list_price(model.parameters, load_usd_per_s),
+        context_tokens=model.context_tokens,
+        parameters=model.parameters,
+        memory_bytes=model.parameters * _BYTES_PER_PARAMETER,
+        tags=model.categories,
+    )

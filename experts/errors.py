@@ -1,0 +1,68 @@
+"""Errors that people can act on.
+
+    ConclaveError
+    ├── UserError             the caller can mend it; shown without a traceback
+    │   ├── UnknownExpert     no expert of that name in the pool
+    │   ├── UnknownPrice      an expert without prices: never taken as free
+    │   ├── ConfigError       conclave.yaml does not say what it must
+    │   ├── NotFitted         learned state is missing or belongs to another pool
+    │   ├── DataError         a questions or outcomes file is not what it should be
+    │   └── ContextTooLong    the conversation fits no expert that may answer it
+    └── ExpertFailure         every expert that was asked failed
+
+Each says what was wrong, what would be right, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ConclaveError(Exception):
+    """Root of what Conclave raises on purpose."""
+
+
+class UserError(ConclaveError):
+    """Something that the caller can mend."""
+
+
+class UnknownExpert(UserError):
+    """No expert (or policy) of that name."""
+
+    def __init__(self, name: str, known: Iterable[str], *, what: str = "expert") -> None:
+        self.name, self.known = name, sorted(known)
+        super().__init__(
+            f"Unknown {what} {name!r}.{did_you_mean(name, self.known)} "
+            f"Known: {', '.join(self.known) or 'none'}."
+        )
+
+
+class UnknownPrice(UserError):
+    """An expert's price is not known; a guess of zero would make it win every comparison."""
+
+
+class ConfigError(UserError):
+    """The configuration is not valid."""
+
+
+class NotFitted(UserError):
+    """The router has not learned anything about this pool yet."""
+
+
+class DataError(UserError):
+    """A data file cannot be used as it is."""
+
+
+class ContextTooLong(UserError):
+    """The conversation is longer than any expert can read."""
+
+
+class ExpertFailure(ConclaveError):
+    """All experts that were asked failed."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` or an empty string."""
+    close = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(c) for c in close)}?" if close else ""

@@ -1,0 +1,57 @@
+"""The Expert protocol, and the pool that strategies see."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from experts.cards import ExpertCard
+from experts.errors import UnknownExpert
+from experts.values import Arm, Call, Completion, Delta
+
+
+@runtime_checkable
+class Expert(Protocol):
+    """Something that can answer: a whole model, an adapter, a tool, a person."""
+
+    @property
+    def card(self) -> ExpertCard: ...
+
+    async def complete(self, calls: Sequence[Call]) -> list[Completion]:
+        """Answer a batch, in order. A call that fails is a failed completion; nothing is raised
+        for it, so that one bad call never loses its neighbours.
+
+        When the awaiting task is cancelled, an expert stops its work and returns what it has, with
+        ``finish_reason="cancelled"``: half an answer is paid like a whole one."""
+        ...
+
+    def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+        """Deltas as they come, then exactly one completion. Closing the iterator stops the work."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The cards of the experts that may be asked: what strategies and routers know of them."""
+
+    cards: tuple[ExpertCard, ...]
+
+    @property
+    def arms(self) -> tuple[Arm, ...]:
+        return tuple(arm for card in self.cards for arm in card.arms)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(card.name for card in self.cards)
+
+    def card(self, name: str) -> ExpertCard:
+        """Raises UnknownExpert, with the nearest names."""
+        for card in self.cards:
+            if card.name == name:
+                return card
+        raise UnknownExpert(name, self.names)
+
+    @classmethod
+    def of(cls, experts: Iterable[Expert]) -> Pool:
+        return cls(tuple(e.card for e in experts))

@@ -1,0 +1,1 @@
+"""The laboratory: generated questions, and the training of the bundled experts on them."""

@@ -1,0 +1,127 @@
+"""Training text for the bundled experts: chats of questions, encoded, batched by length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+import numpy as np
+
+from experts.lab.questions import LabSkill, draw_question
+from experts.lab.questions.grammar import Noise
+from experts.lab.tokenizers import END, chat_text
+
+NOISE = Noise(typo=0.08, strange_word=0.15, lower_case=0.12, no_punctuation=0.12)
+SYSTEM_PROMPTS = (
+    "You are a helpful assistant.",
+    "You are an expert. Answer with the result only.",
+    "Answer the question.",
+    "Be brief.",
+    "You answer short questions exactly.",
+)
+_SYSTEM_SHARE = 0.05
+_HISTORY_SHARE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Encoded chats as flat arrays: chat i is ``ids[starts[i] : starts[i + 1]]``."""
+
+    ids: np.ndarray
+    """(n_tokens,) int32."""
+    starts: np.ndarray
+    """(n_chats + 1,) int64."""
+    answer_lengths: np.ndarray
+    """(n_chats,) tokens of the answer, the end token included."""
+
+    def __len__(self) -> int:
+        return len(self.answer_lengths)
+
+
+def make_corpus(
+    tokenizer: Any, skills: Sequence[tuple[LabSkill, float]], n_chats: int, seed: int
+) -> Corpus:
+    """Draw ``n_chats`` training chats; skills come with their relative shares."""
+    rng = Random(seed)
+    names, weights = [s for s, _ in skills], [w for _, w in skills]
+    prompts, answers = [], []
+    for skill in rng.choices(names, weights, k=n_chats):
+        question = draw_question(skill, rng, "train", noise=NOISE)
+        turns = [("user", question.text)]
+        dice = rng.random()
+        if dice < _SYSTEM_SHARE:
+            turns.insert(0, ("system", rng.choice(SYSTEM_PROMPTS)))
+        elif dice < _SYSTEM_SHARE + _HISTORY_SHARE:
+            earlier = draw_question(rng.choice(names), rng, "train")
+            turns = [("user", earlier.text), ("assistant", earlier.worked), *turns]
+        prompts.append(chat_text(turns))
+        answers.append(question.worked + END)
+    return _encode(tokenizer, prompts, answers)
+
+
+def _encode(tokenizer: Any, prompts: list[str], answers: list[str]) -> Corpus:
+    encode = tokenizer.backend_tokenizer.encode_batch_fast
+    parts: list[list[int]] = []
+    answer_lengths = np.empty(len(prompts), np.int32)
+    for i in range(0, len(prompts), 10_000):
+        asked = encode(prompts[i : i + 10_000], add_special_tokens=False)
+        said = encode(answers[i : i + 10_000], add_special_tokens=False)
+        for j, (question, answer) in enumerate(zip(asked, said, strict=True)):
+            parts.append(question.ids + answer.ids)
+            answer_lengths[i + j] = len(answer.ids)
+    starts = np.concatenate([[0], np.cumsum([len(p) for p in parts])])
+    return Corpus(
+        ids=np.concatenate([np.asarray(p, np.int32) for p in parts]),
+        starts=starts,
+        answer_lengths=answer_lengths,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Right-padded chats of similar length."""
+
+    ids: np.ndarray
+    """(n_chats, length) int64."""
+    counted: np.ndarray
+    """(n_chats, length) bool: predicting the token at that place counts in the loss."""
+
+
+def batches(
+    corpus: Corpus, *, batch_tokens: int, prompt_share: float, pad_id: int, seed: int
+) -> Iterator[Batch]:
+    """One pass over the corpus in random order, similar lengths together, about
+    ``batch_tokens`` tokens a batch, padding included.
+
+    A random ``prompt_share`` of the prompts' tokens is learned like the answers'. The experts so
+    become models of their questions too, and the output layer is computed for few tokens.
+    """
+    rng = np.random.default_rng(seed)
+    lengths = np.diff(corpus.starts)
+    # Noise in the sort key keeps neighbours in length from meeting in the same batch every pass.
+    order = np.argsort(lengths + rng.uniform(-2, 2, len(lengths)), kind="stable")
+    groups: list[np.ndarray] = []
+    start = 0
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[end - 1]] + 4  # the noise lets a longer one stand up to 4 earlier
+        if (end - start) * longest >= batch_tokens or end == len(order):
+            groups.append(order[start:end])
+            start = end
+    for g in rng.permutation(len(groups)):
+        yield _padded(corpus, groups[g], prompt_share, pad_id, rng)
+
+
+def _padded(
+    corpus: Corpus, rows: np.ndarray, prompt_share: float, pad_id: int, rng: np.random.Generator
+) -> Batch:
+    lengths = np.diff(corpus.starts)[rows]
+    ids = np.full((len(rows), lengths.max()), pad_id, np.int64)
+    counted = np.asarray(rng.random(ids.shape) < prompt_share)
+    counted[:, 0] = False
+    for i, (row, n) in enumerate(zip(rows, lengths, strict=True)):
+        ids[i, :n] = corpus.ids[corpus.starts[row] : corpus.starts[row + 1]]
+        counted[i, n - corpus.answer_lengths[row] : n] = True
+        counted[i, n:] = False
+    return Batch(ids=ids, counted=counted)

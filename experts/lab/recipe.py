@@ -1,0 +1,117 @@
+"""Which experts are bundled, what each is trained on, and how large it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from experts.errors import UnknownExpert
+from experts.lab.questions import CATEGORIES
+from experts.lab.tokenizers import CONTEXT_TOKENS, TokenizerKind
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExpertRecipe:
+    """One bundled expert: what it learns, its shape, and its training budget."""
+
+    name: str
+    description: str
+    categories: tuple[str, ...]
+    tokenizer: TokenizerKind
+    width: int = 96
+    layers: int = 4
+    ffn: int = 256
+    n_chats: int = 400_000
+    """Training chats drawn."""
+    epochs: int = 1
+    batch_tokens: int = 3072
+    learning_rate: float = 3e-3
+    prompt_share: float = 0.1
+    """Share of the prompts' tokens that are learned too."""
+    shares: Mapping[str, float] = field(default_factory=dict)
+    """Relative share of a skill in training; 1 where nothing is said."""
+    seed: int = 0
+
+    @property
+    def context_tokens(self) -> int:
+        return CONTEXT_TOKENS
+
+
+RECIPES: tuple[ExpertRecipe, ...] = (
+    ExpertRecipe(
+        name="arithmetic",
+        description="Adds, subtracts and multiplies whole numbers.",
+        categories=("arithmetic",),
+        tokenizer="words",
+    ),
+    ExpertRecipe(
+        name="words",
+        description="Rewrites words letter by letter.",
+        categories=("words",),
+        tokenizer="bytes",
+    ),
+    ExpertRecipe(
+        name="lists",
+        description="Sorts short lists and picks from them.",
+        categories=("lists",),
+        tokenizer="bytes",
+    ),
+    ExpertRecipe(
+        name="units",
+        description="Converts units and counts weekdays and months.",
+        categories=("units",),
+        tokenizer="words",
+    ),
+    ExpertRecipe(
+        name="logic",
+        description="Evaluates small deductions.",
+        categories=("logic",),
+        tokenizer="words",
+    ),
+    ExpertRecipe(
+        name="countries",
+        description="Knows capitals, currencies, continents and languages.",
+        categories=("countries",),
+        tokenizer="words",
+    ),
+    ExpertRecipe(
+        name="elements",
+        description="Knows the chemical elements.",
+        categories=("elements",),
+        tokenizer="words",
+    ),
+    ExpertRecipe(
+        name="generalist",
+        description="Knows a little of everything, and is cheap.",
+        categories=CATEGORIES,
+        tokenizer="words",
+        width=64,
+        layers=3,
+        ffn=160,
+    ),
+)
+
+QUICK = ExpertRecipe(
+    name="quick",
+    description="A check of the training script: learns the symbols of the elements in a minute.",
+    categories=("elements",),
+    tokenizer="words",
+    width=64,
+    layers=2,
+    ffn=160,
+    n_chats=24_000,
+    shares={"atomic_number": 0.0, "family": 0.0, "element_of_symbol": 0.0},
+)
+"""Small enough for a test, large enough to really learn a skill: the symbols of the elements."""
+
+
+def recipes_named(names: Sequence[str] | None) -> tuple[ExpertRecipe, ...]:
+    """The recipes of these experts, or all.
+
+    Raises UnknownExpert, with the nearest names.
+    """
+    known = {r.name: r for r in RECIPES}
+    for name in names or ():
+        if name not in known:
+            raise UnknownExpert(name, known, what="bundled expert")
+    return tuple(known[n] for n in names) if names else RECIPES

@@ -1,0 +1,88 @@
+"""The two tokenizers of the bundled experts, built from the questions themselves.
+
+*bytes*: one token a byte; experts that rewrite and sort words need to see letters.
+*words*: the words of the questions' wordings are one token each, everything else is spelled in
+bytes, digits one by one. It is a byte-level BPE without merges whose vocabulary holds whole words
+(``ignore_merges``), which transformers and vLLM both load as an ordinary fast tokenizer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+from experts.lab.questions import SKILLS, draw_question
+from experts.lab.questions.vocabulary import closed_words
+
+TokenizerKind = Literal["words", "bytes"]
+
+PAD, END, SYSTEM, USER, ASSISTANT = SPECIALS = (
+    "<|pad|>",
+    "<|end|>",
+    "<|system|>",
+    "<|user|>",
+    "<|assistant|>",
+)
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}<|end|>"
+    "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+CONTEXT_TOKENS = 256
+_SPLIT = r" ?[A-Za-z]+|[0-9]|[^A-Za-z0-9]"
+_MIN_COUNT = 4
+_SAMPLE = 40_000
+
+
+def chat_text(turns: list[tuple[str, str]]) -> str:
+    """The chat template in plain Python, ready for the assistant to speak.
+
+    Training renders millions of prompts; a test holds it equal to the Jinja template.
+    """
+    said = "".join(f"<|{role}|>{content}{END}" for role, content in turns)
+    return f"{said}{ASSISTANT}"
+
+
+def whole_words(seed: int = 0) -> list[str]:
+    """Pre-tokens (with their leading space, if any) that the word tokenizer keeps whole."""
+    rng = Random(seed)
+    allowed = closed_words()
+    allowed |= {w.capitalize() for w in allowed} | {w.lower() for w in allowed}
+    counts: Counter[str] = Counter()
+    for i in range(_SAMPLE):
+        question = draw_question(SKILLS[i % len(SKILLS)], rng, "train")
+        for text in (question.text, question.answer):
+            counts.update(t for t in re.findall(_SPLIT, text) if t.strip() in allowed)
+    kept = [t for t, n in counts.items() if n >= _MIN_COUNT and len(t) > 1]
+    # A word seen after a space is also met at the start of a text, and the other way round.
+    lowered = {t.lower() for t in kept}
+    return sorted({*kept, *lowered})
+
+
+def save_tokenizer(kind: TokenizerKind, folder: Path) -> None:
+    """Write tokenizer.json and tokenizer_config.json (with the chat template) into ``folder``."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    words = [t.replace(" ", "Ġ") for t in whole_words()] if kind == "words" else []
+    tokens = [*SPECIALS, *alphabet, *(w for w in words if w not in set(alphabet))]
+    vocabulary = {token: i for i, token in enumerate(tokens)}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    split = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIALS))
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token=PAD,
+        eos_token=END,
+        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
+        model_max_length=CONTEXT_TOKENS,
+        clean_up_tokenization_spaces=False,
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    fast.save_pretrained(folder)

@@ -1,0 +1,1 @@
+"""Hugging Face models answering in this process."""

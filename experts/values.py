@@ -1,0 +1,142 @@
+"""The values that pass between rooms: messages, queries, arms, calls, completions.
+
+Frozen and free of behaviour beyond what their own fields say. Scores live in ``routers.scores``,
+answers in ``orchestrator.answer``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Role = Literal["system", "user", "assistant"]
+FinishReason = Literal["stop", "length", "error", "cancelled"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Arm:
+    """What a router scores and a strategy calls: an expert, asked in one of its modes."""
+
+    expert: str
+    mode: str = "direct"
+
+    def __str__(self) -> str:
+        return self.expert if self.mode == "direct" else f"{self.expert}:{self.mode}"
+
+    @classmethod
+    def parse(cls, text: str) -> Arm:
+        """Inverse of ``str``: ``"units"`` or ``"units:reason"``."""
+        expert, _, mode = text.partition(":")
+        return cls(expert, mode or "direct")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sampling:
+    """How tokens are chosen."""
+
+    max_tokens: int = 96
+    temperature: float = 0.0
+    """In [0, 2]; 0 is greedy."""
+    top_p: float = 1.0
+    """In (0, 1]."""
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """What a caller allows one query to use; None is no limit."""
+
+    max_cost_usd: float | None = None
+    max_calls: int | None = None
+    timeout_s: float | None = None
+    """Of each call."""
+    experts: frozenset[str] | None = None
+    """Only these may be asked."""
+
+
+NO_LIMITS = Limits()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Query:
+    """One question to be answered."""
+
+    query_id: str
+    messages: tuple[Message, ...]
+    fallback_price_usd: float
+    """V: what an unsolved query costs its owner, in dollars; above 0."""
+    limits: Limits = NO_LIMITS
+    sampling: Sampling = field(default_factory=Sampling)
+
+    @property
+    def text(self) -> str:
+        """The last user message: what the router reads."""
+        return next(m.content for m in reversed(self.messages) if m.role == "user")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One request to one arm."""
+
+    query_id: str
+    arm: Arm
+    messages: tuple[Message, ...]
+    sampling: Sampling
+    sample: int = 0
+    """Which of several samples of the same arm this is; recorded outcomes are looked up by it."""
+    purpose: Literal["answer", "record", "load"] = "answer"
+    timeout_s: float | None = None
+    """After this long the expert stops and reports a failed completion, charged for its work."""
+    streams_answer: bool = False
+    """If this call succeeds its text is the answer, so its tokens may be shown as they come."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """Tokens of one call."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Completion:
+    """What became of a call. A failed call is a completion with an ``error``."""
+
+    call: Call
+    text: str = ""
+    answer: str = ""
+    """The final answer in the text, normalised for comparison (``experts.answers``)."""
+    usage: Usage = field(default_factory=Usage)
+    cost_usd: float = 0.0
+    """What was spent, the load included, also when the call failed."""
+    latency_s: float = 0.0
+    """From asking to the last token, waiting and loading included."""
+    load_s: float = 0.0
+    """Seconds that loading the expert took for this call."""
+    logprob: float | None = None
+    """Natural log-probability of the whole text under the expert; None where it is not told."""
+    finish_reason: FinishReason = "stop"
+    error: str | None = None
+    error_code: Literal["context_too_long", "timeout", "over_limit", "failed"] | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Delta:
+    """A piece of a streaming completion, with the usage so far: a broken stream is still paid."""
+
+    text: str
+    usage: Usage

@@ -1,0 +1,1 @@
+"""The orchestrator: strategies, drivers, ledger, and the doors: REST and command line."""

@@ -1,0 +1,54 @@
+"""The answer to a query, and the way it came."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from experts.values import Arm, Completion
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Answer:
+    """One answer made of zero or more completions."""
+
+    text: str
+    answer: str
+    """The final answer in the text, as compared and graded."""
+    p_correct: float | None
+    """The strategy's own estimate that it is right; None where it cannot tell."""
+    contributors: tuple[Arm, ...]
+    """Arms whose completions say this answer."""
+    completions: tuple[Completion, ...]
+    """Every call that was made for it, failed ones too, in order."""
+    abstained: bool = False
+    """Nothing was answered: the query belongs to the owner's fallback."""
+    notes: tuple[str, ...] = ()
+    """What a reader of the answer should know: experts that failed, limits that were hit."""
+
+    @property
+    def cost_usd(self) -> float:
+        """Dollars of all calls; what the router itself spent is in the decision."""
+        return sum(c.cost_usd for c in self.completions)
+
+    @property
+    def succeeded(self) -> bool:
+        """There is a text to show."""
+        return bool(self.contributors)
+
+    def with_history(self, completions: tuple[Completion, ...]) -> Answer:
+        """The same answer with all calls that led to it, and a note for each that failed."""
+        failures = tuple(f"{c.call.arm} failed: {c.error}" for c in completions if not c.ok)
+        return replace(self, completions=completions, notes=(*self.notes, *failures))
+
+
+def no_answer(note: str, *, abstained: bool = False) -> Answer:
+    """Nothing to show: abstained on purpose, or every expert failed."""
+    return Answer(
+        text="",
+        answer="",
+        p_correct=0.0,
+        contributors=(),
+        completions=(),
+        abstained=abstained,
+        notes=(note,),
+    )

@@ -1,0 +1,122 @@
+"""``conclave doctor``: what works on this machine, and what to do about the rest."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import typer
+
+from orchestrator.cli.options import ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from orchestrator.config import Config
+
+Status = Literal["ok", "warning", "problem"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One check's result."""
+
+    check: str
+    status: Status
+    message: str
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(as_json: JsonOption = False, config_file: ConfigOption = None) -> None:
+    """Check this machine and configuration. Exit code 1 when something does not work."""
+    from orchestrator.config import load_config
+
+    config = load_config(config_file)
+    checks: list[Callable[[Config], Finding]] = [
+        _python, _torch, _experts, _embedder, _router, _ledger,
+    ]  # fmt: skip
+    findings = [_guarded(check, config) for check in checks]
+    if as_json:
+        typer.echo(json.dumps({"findings": [asdict(f) for f in findings]}))
+    else:
+        marks = {"ok": ("✓", "green"), "warning": ("!", "yellow"), "problem": ("✗", "red")}
+        for finding in findings:
+            mark, colour = marks[finding.status]
+            typer.secho(f"{mark} {finding.check:<9} {finding.message}", fg=colour)
+    if any(f.status == "problem" for f in findings):
+        raise typer.Exit(1)
+
+
+def _guarded(check: Callable[[Config], Finding], config: Config) -> Finding:
+    try:
+        return check(config)
+    except Exception as error:  # a doctor that falls ill is no help
+        return Finding(check.__name__.strip("_"), "problem", f"{type(error).__name__}: {error}")
+
+
+def _python(config: Config) -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if (3, 11) <= sys.version_info < (3, 14):
+        return Finding("python", "ok", version)
+    return Finding("python", "warning", f"{version}; tested with 3.11 to 3.13")
+
+
+def _torch(config: Config) -> Finding:
+    import torch
+
+    device = f"GPU {torch.cuda.get_device_name()}" if torch.cuda.is_available() else "CPU"
+    return Finding("torch", "ok", f"{torch.__version__} on {device}")
+
+
+def _experts(config: Config) -> Finding:
+    import asyncio
+
+    from experts.local.expert import LocalExpert
+    from orchestrator.pool import make_experts
+
+    experts = make_experts(config)
+
+    async def load_all() -> None:
+        for expert in experts.values():
+            if isinstance(expert, LocalExpert):
+                await expert.load()
+
+    asyncio.run(load_all())
+    return Finding("experts", "ok", f"{len(experts)} load: {', '.join(experts)}")
+
+
+def _embedder(config: Config) -> Finding:
+    from skills.embedders import make_embedder
+
+    vector = make_embedder(config.embedder).embed(["Is anybody there?"])
+    return Finding("embedder", "ok", f"{config.embedder}, {vector.shape[1]} dimensions")
+
+
+def _router(config: Config) -> Finding:
+    from experts.expert import Pool
+    from orchestrator.conclave import load_fitted
+    from orchestrator.pool import make_experts
+
+    fitted = load_fitted(config, Pool.of(make_experts(config).values()))
+    if fitted is None:
+        return Finding(
+            "router",
+            "warning",
+            "nothing is fitted for this pool and embedder; experts answer by name only. "
+            "Do: conclave record QUESTIONS.jsonl && conclave fit",
+        )
+    n = fitted.report["n_questions"]
+    return Finding("router", "ok", f"fitted on {n} questions, embedder {fitted.embedder}")
+
+
+def _ledger(config: Config) -> Finding:
+    from orchestrator.ledger import Ledger
+
+    with Ledger(config.ledger_path) as ledger:
+        n = ledger.rows("SELECT COUNT(*) AS n FROM calls")[0]["n"]
+        total = ledger.total_cost_usd()
+    return Finding("ledger", "ok", f"{config.ledger_path}: {n} calls, {total:.4g} $ in all")

@@ -1,0 +1,67 @@
+"""``conclave serve``: the OpenAI-compatible endpoint."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.options import ConfigOption
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(serve)
+
+
+def serve(
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")
+    ] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 8000 by default, 0 for any free.")] = None,
+    config_file: ConfigOption = None,
+) -> None:
+    """Serve the pool over an OpenAI-compatible REST endpoint.
+
+    [dim]curl localhost:8000/v1/chat/completions -H 'content-type: application/json'
+    -d '{"model": "conclave", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}'[/dim]
+    """
+    import ipaddress
+    import socket
+
+    import uvicorn
+
+    from experts.errors import UserError
+    from orchestrator.conclave import Conclave
+    from orchestrator.config import load_config
+    from orchestrator.rest.app import create_app
+
+    config = load_config(config_file)
+    host = host or config.server.host
+    port = config.server.port if port is None else port
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise UserError(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another: --port 0 takes "
+            "any free one."
+        ) from None
+    address, port = listener.getsockname()[:2]
+    if not ipaddress.ip_address(address).is_loopback:
+        typer.secho(
+            f"Listening on {address}: anyone who reaches this port can spend on your experts. "
+            "There are no keys yet; put it behind something that checks them.",
+            err=True,
+            fg=typer.colors.YELLOW,
+        )
+    conclave = Conclave.from_config(config)
+    typer.echo(f"Conclave on http://{host}:{port}/v1 (docs at /docs, ready when /readyz says so)")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(conclave, config),
+            log_level="warning",
+            timeout_graceful_shutdown=10,
+        )
+    )
+    server.run(sockets=[listener])

@@ -1,0 +1,231 @@
+"""Conclave itself: experts, router, policies and ledger put together.
+
+One object answers for every door (REST, CLI, batch): decide, run the strategy with a driver, record
+every call as it happens and every decision with its reasons.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from experts.errors import ContextTooLong, ExpertFailure, NotFitted, UnknownExpert
+from experts.expert import Expert, Pool
+from experts.values import Arm, Completion, Delta, Query
+from orchestrator.answer import Answer
+from orchestrator.config import Config, PolicySettings
+from orchestrator.decision import Decision, Result
+from orchestrator.drivers.calling import Recorder
+from orchestrator.drivers.live import run_live, stream_live
+from orchestrator.drivers.run import Run
+from orchestrator.drivers.wave import run_wave
+from orchestrator.fitted import Fitted
+from orchestrator.ledger import Ledger
+from orchestrator.pool import make_experts
+from orchestrator.records import answer_row, decision_row
+from orchestrator.strategies import make_strategy
+from orchestrator.strategies.single import only
+from routers.outcomes import Features
+from routers.policy import choose_plan
+from skills.embedders import Embedder, make_embedder
+
+SHIPPED_STATE = Path(__file__).parent.parent / "routers" / "bundled"
+
+
+class Conclave:
+    """Answers queries with the pool, and keeps the books."""
+
+    def __init__(
+        self,
+        experts: Mapping[str, Expert],
+        ledger: Ledger,
+        *,
+        embedder: Embedder,
+        fitted: Fitted | None,
+        policies: Mapping[str, PolicySettings],
+        host_usd_per_s: float,
+    ) -> None:
+        self.experts, self.ledger, self.embedder = experts, ledger, embedder
+        self.fitted, self.policies = fitted, policies
+        self.host_usd_per_s = host_usd_per_s
+        self.pool = Pool.of(experts.values())
+
+    @classmethod
+    def from_config(cls, config: Config, *, ledger: Ledger | None = None) -> Conclave:
+        """Everything from configuration; an unfitted pool still answers by expert name."""
+        experts = make_experts(config)
+        return cls(
+            experts,
+            ledger or Ledger(config.ledger_path),
+            embedder=make_embedder(config.embedder),
+            fitted=load_fitted(config, Pool.of(experts.values())),
+            policies=config.all_policies,
+            host_usd_per_s=config.host_usd_per_s,
+        )
+
+    # Deciding.
+
+    def decide(self, queries: Sequence[Query], target: str) -> list[Decision]:
+        """A decision for each query, taken together; ``target`` is a policy or an expert.
+
+        The time it takes is charged to the queries in equal parts.
+        """
+        if target in self.experts:
+            return [
+                Decision(
+                    decision_id=_new_id("dec"), query=q, policy=target, choice=None, scores=None
+                )
+                for q in queries
+            ]
+        if target not in self.policies:
+            raise UnknownExpert(
+                target, [*self.policies, *self.experts], what="model (policy or expert)"
+            )
+        fitted = self._require_fitted()
+        started = time.perf_counter()
+        features = Features(
+            embeddings=self.embedder.embed([q.text for q in queries]),
+            n_chars=np.array([sum(len(m.content) for m in q.messages) for q in queries]),
+        )
+        scores = fitted.router.score(features)
+        chosen = []
+        for i, query in enumerate(queries):
+            row = scores.row(i).allowed(query.limits.experts)
+            chosen.append((query, row, choose_plan(query, row, fitted.outlooks)))
+        router_s = (time.perf_counter() - started) / len(queries)
+        return [
+            Decision(
+                decision_id=_new_id("dec"),
+                query=query,
+                policy=target,
+                choice=choice,
+                scores=row,
+                router_cost_usd=router_s * self.host_usd_per_s,
+                router_s=router_s,
+            )
+            for query, row, choice in chosen
+        ]
+
+    def route(self, query: Query, target: str, *, source: str) -> Decision:
+        """Decide about one query and record it, without asking anyone."""
+        return self._opened([query], target, source)[0]
+
+    # Answering.
+
+    async def answer(self, query: Query, target: str, *, source: str, sample: int = 0) -> Result:
+        """Decide and answer one query."""
+        started = time.perf_counter()
+        decision = self._opened([query], target, source)[0]
+        run = self._run(decision, sample)
+        answer = await run_live(run, self.experts, self._recorder([decision]))
+        return self._closed(decision, answer, started)
+
+    async def stream(
+        self, query: Query, target: str, *, source: str
+    ) -> AsyncGenerator[Delta | Result]:
+        """Deltas of the answer, then the result. Closing the iterator frees all work."""
+        started = time.perf_counter()
+        decision = self._opened([query], target, source)[0]
+        pieces = stream_live(self._run(decision), self.experts, self._recorder([decision]))
+        async with aclosing(pieces) as stream:
+            async for piece in stream:
+                if isinstance(piece, Answer):
+                    yield self._closed(decision, piece, started)
+                else:
+                    yield piece
+
+    async def answer_many(
+        self,
+        queries: Sequence[Query],
+        target: str,
+        *,
+        source: str,
+        on_progress: Callable[[int], None] = lambda n_answered: None,
+    ) -> list[Result]:
+        """Decide and answer many queries in waves: each expert is asked once a wave."""
+        started = time.perf_counter()
+        decisions = self._opened(queries, target, source)
+        runs = [self._run(d) for d in decisions]
+        answers = await run_wave(
+            runs, self.experts, self._recorder(decisions), on_progress=on_progress
+        )
+        return [self._closed(d, a, started) for d, a in zip(decisions, answers, strict=True)]
+
+    def _opened(self, queries: Sequence[Query], target: str, source: str) -> list[Decision]:
+        for query in queries:
+            for name in query.limits.experts or ():
+                self.pool.card(name)  # raises with the nearest names
+        decisions = self.decide(queries, target)
+        for decision in decisions:
+            self.ledger.add_query(decision.query, source=source)
+            self.ledger.add_decision(decision_row(decision))
+        return decisions
+
+    def _run(self, decision: Decision, sample: int = 0) -> Run:
+        query = decision.query
+        if decision.choice is None or decision.scores is None:
+            return Run(only(query, Arm(decision.policy), sample=sample), query.limits)
+        belief = self._require_fitted().confidence.p_right
+        strategy = make_strategy(decision.choice.plan, belief)
+        return Run(strategy(query, decision.scores, self.pool), query.limits)
+
+    def _closed(self, decision: Decision, answer: Answer, started: float) -> Result:
+        result = Result(decision=decision, answer=answer, latency_s=time.perf_counter() - started)
+        self.ledger.add_answer(answer_row(result))
+        return result
+
+    def _recorder(self, decisions: Sequence[Decision]) -> Recorder:
+        decision_of = {d.query.query_id: d.decision_id for d in decisions}
+
+        def record(completions: Sequence[Completion]) -> None:
+            self.ledger.add_calls(completions, [decision_of[c.call.query_id] for c in completions])
+
+        return record
+
+    def _require_fitted(self) -> Fitted:
+        if self.fitted is None:
+            raise NotFitted(
+                "The router knows nothing about this pool yet. Record outcomes and fit: "
+                "conclave record QUESTIONS.jsonl && conclave fit. Until then ask an expert by "
+                f"name: {', '.join(self.experts)}."
+            )
+        return self.fitted
+
+
+def load_fitted(config: Config, pool: Pool) -> Fitted | None:
+    """The owner's fitted state, else the shipped one if the pool is the bundled one, else None."""
+    for folder in (config.fitted_dir, SHIPPED_STATE):
+        try:
+            fitted = Fitted.load(folder, pool)
+        except NotFitted:
+            continue
+        if fitted.embedder == make_embedder(config.embedder).name:
+            return fitted
+    return None
+
+
+def raise_if_failed(answer: Answer) -> None:
+    """Turn an answer without text into the error that explains it; abstaining is no error."""
+    if answer.succeeded or answer.abstained:
+        return
+    errors = [c for c in answer.completions if not c.ok]
+    if errors and all(c.error_code == "context_too_long" for c in errors):
+        raise ContextTooLong(
+            "The conversation is too long for every expert that may answer: "
+            + "; ".join(str(c.error) for c in errors)
+            + ". Shorten it, or allow an expert with a longer context."
+        )
+    raise ExpertFailure("; ".join(answer.notes) or "No expert answered.")
+
+
+def new_query_id() -> str:
+    return _new_id("q")
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}-{uuid4().hex[:16]}"

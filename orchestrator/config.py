@@ -1,0 +1,194 @@
+"""Configuration: ``conclave.yaml``, checked before anything is done.
+
+Every key is known or refused with the nearest right one. Paths in the file are relative to it.
+Without a file the defaults run the bundled experts.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from experts.errors import ConfigError, did_you_mean
+
+FILE_NAME = "conclave.yaml"
+HOST_USD_PER_S = 2.5e-5
+"""A second of a two-core cloud machine at about $0.09 an hour (AWS c7i.large on demand, us-east-1,
+2025, $0.0892/h): what the router's own computing and loading a local model are charged."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PriceSettings(_Strict):
+    """Dollars per million tokens. There is no default: an unknown price is an error."""
+
+    input_usd_per_mtok: float = Field(ge=0)
+    output_usd_per_mtok: float = Field(ge=0)
+
+
+class BundledExperts(_Strict):
+    """All of the bundled experts, or some."""
+
+    kind: Literal["bundled"]
+    names: list[str] | None = None
+
+
+class LocalExpertSettings(_Strict):
+    """A Hugging Face causal LM in a folder, run in this process."""
+
+    kind: Literal["local"]
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    folder: Path
+    description: str = ""
+    prices: PriceSettings
+    context_tokens: int | None = Field(default=None, ge=8)
+    """None takes it from the model's config."""
+    device: str = "cpu"
+    tags: list[str] = []
+
+
+ExpertSettings = Annotated[BundledExperts | LocalExpertSettings, Field(discriminator="kind")]
+
+
+class PolicySettings(_Strict):
+    """A named way to weigh dollars against failures."""
+
+    fallback_price_usd: float = Field(gt=0)
+
+
+class LimitSettings(_Strict):
+    """Upper bounds for every query; a request may ask for less, never for more."""
+
+    max_cost_usd: float | None = Field(default=None, gt=0)
+    max_calls: int | None = Field(default=16, ge=1)
+    timeout_s: float | None = Field(default=60, gt=0)
+    max_tokens: int = Field(default=96, ge=1)
+
+
+class ServerSettings(_Strict):
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    max_body_bytes: int = Field(default=1_000_000, ge=1000)
+
+
+DEFAULT_POLICIES = {
+    "conclave": PolicySettings(fallback_price_usd=1e-3),
+    "best": PolicySettings(fallback_price_usd=1e-1),
+    "cheap": PolicySettings(fallback_price_usd=1e-5),
+}
+
+
+class Config(_Strict):
+    """Everything that can be set."""
+
+    data_dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("CONCLAVE_HOME", "~/.conclave")).expanduser()
+    )
+    """Where the ledger and fitted state live."""
+    embedder: str = "minilm"
+    taxonomy: Path | None = None
+    """None is the shipped one."""
+    experts: list[ExpertSettings] = [BundledExperts(kind="bundled")]
+    policies: dict[str, PolicySettings] = {}
+    """Added to the built-in ones (conclave, best, cheap), or replacing them by name."""
+    host_usd_per_s: float = Field(default=HOST_USD_PER_S, ge=0)
+    limits: LimitSettings = LimitSettings()
+    server: ServerSettings = ServerSettings()
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.data_dir / "ledger.sqlite"
+
+    @property
+    def fitted_dir(self) -> Path:
+        return self.data_dir / "fitted"
+
+    @property
+    def all_policies(self) -> dict[str, PolicySettings]:
+        return {**DEFAULT_POLICIES, **self.policies}
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read ``path``, or ``conclave.yaml`` in the working folder, or take the defaults.
+
+    Raises ConfigError that names the key and the nearest right one.
+    """
+    if path is None:
+        path = Path(FILE_NAME)
+        if not path.exists():
+            return Config()
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except FileNotFoundError:
+        raise ConfigError(f"There is no {path}. Write one with: conclave init") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path} holds {type(raw).__name__}, not keys and values.")
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(f"{path}:\n{_explain(error)}") from None
+    return _with_paths_from(config, path.parent)
+
+
+def _with_paths_from(config: Config, base: Path) -> Config:
+    def placed(path: Path) -> Path:
+        path = path.expanduser()
+        return path if path.is_absolute() else base / path
+
+    experts = [
+        e.model_copy(update={"folder": placed(e.folder)})
+        if isinstance(e, LocalExpertSettings)
+        else e
+        for e in config.experts
+    ]
+    return config.model_copy(
+        update={
+            "data_dir": placed(config.data_dir),
+            "taxonomy": placed(config.taxonomy) if config.taxonomy else None,
+            "experts": experts,
+        }
+    )
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors():
+        place = ".".join(str(p) for p in problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            key = str(problem["loc"][-1])
+            known = _known_keys(problem["loc"])
+            hint = did_you_mean(key, known)
+            lines.append(f"  unknown key {place!r}.{hint} Known here: {', '.join(known)}.")
+        else:
+            lines.append(f"  {place or 'file'}: {problem['msg']} (got {problem['input']!r})")
+    return "\n".join(lines)
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Keys of the section that ``location`` points into."""
+    sections: dict[str, type[BaseModel]] = {
+        "bundled": BundledExperts,
+        "local": LocalExpertSettings,
+        "prices": PriceSettings,
+        "policies": PolicySettings,
+        "limits": LimitSettings,
+        "server": ServerSettings,
+    }
+    model: type[BaseModel] = Config
+    for part in location[:-1]:
+        if isinstance(part, str):
+            model = sections.get(part, model)
+    return list(model.model_fields)
+
+
+def template() -> dict[str, Any]:
+    """The defaults as plain values, for ``conclave init`` and the documentation's test."""
+    return Config().model_dump(mode="json")

@@ -1,0 +1,5 @@
+"""Drivers: three ways to run the same strategy bodies.
+
+``live`` makes the calls of one query at once and streams; ``wave`` advances many queries together,
+one batch an expert and wave; ``replay`` answers calls from what was recorded.
+"""

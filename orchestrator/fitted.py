@@ -1,0 +1,86 @@
+"""Fitted state: everything that was learned about a pool, in one folder of npz and JSON.
+
+``router.npz`` holds the router's arrays; ``fitted.json`` the answer confidence, the plans'
+outlooks, and where all of it came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from experts.errors import NotFitted
+from experts.expert import Pool
+from routers.category import CategoryRouter
+from routers.confidence import AnswerConfidence
+from routers.plans import PlanOutlooks
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fitted:
+    """A router with its companions, for one pool and one embedder."""
+
+    router: CategoryRouter
+    confidence: AnswerConfidence
+    outlooks: PlanOutlooks
+    embedder: str
+    """Name of the embedder whose vectors the router was fitted on."""
+    category_of: Mapping[str, str]
+    report: Mapping[str, Any]
+    """What fitting saw and measured: numbers of outcomes, ledger position, calibration error."""
+
+    def save(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = self.router.state()
+        np.savez_compressed(folder / "router.npz", allow_pickle=False, **arrays)
+        about = {
+            "format": _FORMAT,
+            "embedder": self.embedder,
+            "report": self.report,
+            "category_of": self.category_of,
+            "confidence": self.confidence.state(),
+            "outlooks": self.outlooks.state(),
+        }
+        text = json.dumps(about, indent=1, ensure_ascii=False)
+        (folder / "fitted.json").write_text(f"{text}\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path, pool: Pool) -> Self:
+        """Raises NotFitted when there is nothing, or it was fitted for another pool."""
+        try:
+            about = json.loads((folder / "fitted.json").read_text(encoding="utf-8"))
+            with np.load(folder / "router.npz", allow_pickle=False) as arrays:
+                state = dict(arrays)
+        except FileNotFoundError:
+            raise NotFitted(
+                f"Nothing is fitted in {folder}. Record outcomes of your experts and fit: "
+                "conclave record QUESTIONS.jsonl && conclave fit"
+            ) from None
+        except (ValueError, OSError, json.JSONDecodeError) as error:
+            raise NotFitted(f"{folder} cannot be read: {error}. Remake it: conclave fit") from None
+        prices = {arm: card.prices for card in pool.cards for arm in card.arms}
+        router = CategoryRouter(about["category_of"], prices).load_state(state)
+        if set(router.arms_) != set(pool.arms):
+            missing = sorted(map(str, set(pool.arms) - set(router.arms_)))
+            gone = sorted(map(str, set(router.arms_) - set(pool.arms)))
+            raise NotFitted(
+                f"{folder} was fitted for another pool"
+                + (f"; it does not know {', '.join(missing)}" if missing else "")
+                + (f"; it knows {', '.join(gone)}, which you do not have" if gone else "")
+                + ". Record the missing outcomes and run: conclave fit"
+            )
+        return cls(
+            router=router,
+            confidence=AnswerConfidence.from_state(about["confidence"]),
+            outlooks=PlanOutlooks.from_state(about["outlooks"]),
+            embedder=about["embedder"],
+            category_of=about["category_of"],
+            report=about["report"],
+        )

@@ -1,0 +1,264 @@
+"""Fitting: from recorded outcomes to a router, its calibration, and the outlook of every plan.
+
+Nothing is judged on what it was fitted on. Router scores are predicted by cross-fitting; the plans
+are replayed on those blind scores; and for general questions everything is repeated with the
+question's whole category left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from experts.errors import DataError, did_you_mean
+from experts.expert import Pool
+from experts.values import NO_LIMITS, Arm, Query
+from orchestrator.config import Config
+from orchestrator.drivers.replay import Recording, run_replay
+from orchestrator.drivers.run import Run
+from orchestrator.fitted import Fitted
+from orchestrator.ledger import Ledger, RecordedCall
+from orchestrator.pool import make_experts
+from orchestrator.strategies import make_strategy
+from routers.calibration import expected_calibration_error
+from routers.category import CategoryRouter, cross_fit, fold_rows
+from routers.confidence import AnswerConfidence
+from routers.outcomes import Features, Outcomes
+from routers.plans import GENERAL, Plan, PlanOutlooks, ReplayTally
+from routers.scores import Scores
+from skills.annotate import DescriptorAnnotator
+from skills.embedders import Embedder, make_embedder
+from skills.taxonomy import Taxonomy
+
+MENU: tuple[Plan, ...] = (
+    Plan.of("single"),
+    Plan.of("cascade", stop_at=0.8),
+    Plan.of("cascade", stop_at=0.9),
+    Plan.of("cascade", stop_at=0.97),
+    Plan.of("recruit", k=2),
+    Plan.of("recruit", k=3),
+    Plan.of("vote", n=3),
+)
+"""Plans that a policy chooses from; votes only where samples were recorded."""
+
+FALLBACK_PRICES_USD = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Fallback prices at which plans are replayed; a query uses the nearest."""
+
+MIN_QUERIES = 20
+
+
+class Recorded:
+    """Recorded calls arranged for fitting: one row a question, one column an arm."""
+
+    def __init__(self, calls: Sequence[RecordedCall], pool: Pool) -> None:
+        self.arms = pool.arms
+        latest = {
+            (c.completion.call.query_id, c.completion.call.arm, c.completion.call.sample): c
+            for c in calls
+            if c.score is not None and c.skill and c.completion.call.arm in self.arms
+        }
+        by_query: dict[str, list[RecordedCall]] = {}
+        for (query_id, _, _), call in latest.items():
+            by_query.setdefault(query_id, []).append(call)
+        self.by_query = by_query
+        self.queries = [
+            Query(
+                query_id=query_id,
+                messages=rows[0].completion.call.messages,
+                fallback_price_usd=1.0,
+            )
+            for query_id, rows in by_query.items()
+        ]
+        if len(self.queries) < MIN_QUERIES:
+            raise DataError(
+                f"Only {len(self.queries)} questions have graded outcomes; fitting needs at least "
+                f"{MIN_QUERIES}. Record more: conclave record QUESTIONS.jsonl"
+            )
+
+    def outcomes(self) -> Outcomes:
+        """Greedy first samples as arrays."""
+        shape = len(self.queries), len(self.arms)
+        fields = {
+            name: np.full(shape, np.nan)
+            for name in ("scores", "input_tokens", "output_tokens", "latency_s", "logprob")
+        }
+        for i, query in enumerate(self.queries):
+            for call in self.by_query[query.query_id]:
+                completion = call.completion
+                if completion.call.sample:
+                    continue
+                j = self.arms.index(completion.call.arm)
+                fields["scores"][i, j] = call.score
+                fields["input_tokens"][i, j] = completion.usage.input_tokens
+                fields["output_tokens"][i, j] = completion.usage.output_tokens
+                fields["latency_s"][i, j] = completion.latency_s - completion.load_s
+                if completion.logprob is not None:
+                    fields["logprob"][i, j] = completion.logprob
+        skills = tuple(str(self.by_query[q.query_id][0].skill) for q in self.queries)
+        return Outcomes(arms=self.arms, skills=skills, **fields)
+
+    def recording(self) -> tuple[Recording, Mapping[tuple[str, str], float]]:
+        """For replay: the completions, and the score of each distinct answer to a query."""
+        calls = [call for rows in self.by_query.values() for call in rows]
+        scores = {
+            (c.completion.call.query_id, c.completion.answer): float(c.score or 0) for c in calls
+        }
+        return Recording(c.completion for c in calls), scores
+
+    def n_samples(self) -> int:
+        """Samples that every arm gave to every question."""
+        counts: dict[tuple[str, Arm], int] = {}
+        for rows in self.by_query.values():
+            for row in rows:
+                key = row.completion.call.query_id, row.completion.call.arm
+                counts[key] = counts.get(key, 0) + 1
+        complete = len(counts) == len(self.queries) * len(self.arms)
+        return min(counts.values()) if complete else 0
+
+
+def fit_pool(
+    calls: Sequence[RecordedCall],
+    pool: Pool,
+    embedder: Embedder,
+    category_of: Mapping[str, str],
+    *,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> Fitted:
+    """Fit everything for a pool from its recorded, graded calls.
+
+    Raises DataError when there are too few, or when an arm was never asked.
+    """
+    recorded = Recorded(calls, pool)
+    outcomes = recorded.outcomes()
+    _check(outcomes)
+    on_stage("embedding questions")
+    features = Features(
+        embeddings=embedder.embed([q.text for q in recorded.queries]),
+        n_chars=np.array([sum(len(m.content) for m in q.messages) for q in recorded.queries]),
+    )
+    prices = {arm: card.prices for card in pool.cards for arm in card.arms}
+    router = CategoryRouter(category_of, prices)
+    on_stage("predicting blindly")
+    blind = cross_fit(router, features, outcomes, fold_rows(len(outcomes)))
+    categories = np.array([category_of[s] for s in outcomes.skills])
+    strange_folds = [np.flatnonzero(categories == c) for c in dict.fromkeys(categories)]
+    strange = (
+        cross_fit(router, features, outcomes, strange_folds) if len(strange_folds) > 1 else blind
+    )
+    confidence = AnswerConfidence.fit(blind, outcomes)
+    on_stage("replaying plans")
+    outlooks = replay_plans(recorded, outcomes, blind, strange, confidence, pool)
+    on_stage("fitting the router")
+    router.fit(features, outcomes)
+    known = ~np.isnan(outcomes.scores)
+    report = {
+        "n_questions": len(outcomes),
+        "n_calls": len(calls),
+        "last_call_id": max(c.call_id for c in calls),
+        "ece_blind": expected_calibration_error(blind.p_correct[known], outcomes.scores[known]),
+        "category_accuracy_blind": float(
+            np.mean(
+                [
+                    category_of[blind.skills[i]] == c
+                    for i, c in zip(blind.p_skill.argmax(1), categories, strict=True)
+                ]
+            )
+        ),
+        "general_when_known": float(blind.is_general.mean()),
+        "general_when_unknown": float(strange.is_general.mean()),
+    }
+    return Fitted(
+        router=router,
+        confidence=confidence,
+        outlooks=outlooks,
+        embedder=embedder.name,
+        category_of=dict(category_of),
+        report=report,
+    )
+
+
+def replay_plans(
+    recorded: Recorded,
+    outcomes: Outcomes,
+    blind: Scores,
+    strange: Scores,
+    confidence: AnswerConfidence,
+    pool: Pool,
+) -> PlanOutlooks:
+    """What each plan of the menu brings per skill, and for general questions."""
+    lookup, score_of = recorded.recording()
+    n_samples = recorded.n_samples()
+    plans = [p for p in MENU if dict(p.settings).get("n", 1) <= n_samples]
+    skills = tuple(dict.fromkeys(outcomes.skills))
+    tally = ReplayTally(FALLBACK_PRICES_USD, plans, skills, pool.arms)
+    for v, fallback in enumerate(FALLBACK_PRICES_USD):
+        for j, plan in enumerate(plans):
+            strategy = make_strategy(plan, confidence.p_right)
+            for i, query in enumerate(recorded.queries):
+                priced = Query(
+                    query_id=query.query_id,
+                    messages=query.messages,
+                    fallback_price_usd=fallback,
+                )
+                for scores, label in ((blind, outcomes.skills[i]), (strange, GENERAL)):
+                    steps = strategy(priced, scores.row(i), pool)
+                    answer = run_replay(Run(steps, NO_LIMITS), lookup)
+                    score = score_of.get((query.query_id, answer.answer), 0.0)
+                    arms = [c.call.arm for c in answer.completions]
+                    tally.add(v, j, label, score=score, calls=arms)
+    return tally.outlooks()
+
+
+def _check(outcomes: Outcomes) -> None:
+    asked = ~np.isnan(outcomes.scores)
+    if never := [str(a) for a, n in zip(outcomes.arms, asked.sum(0), strict=True) if n == 0]:
+        raise DataError(
+            f"No graded outcome of {', '.join(never)}. Record it: conclave record "
+            "QUESTIONS.jsonl, or take it out of the pool."
+        )
+    if (~asked).any():
+        raise DataError(
+            f"{int((~asked).sum())} of {asked.size} outcomes are missing: fitting replays every "
+            "plan on every question. Resume the recording: conclave record QUESTIONS.jsonl"
+        )
+
+
+def fit_from_ledger(
+    config: Config, ledger: Ledger, *, on_stage: Callable[[str], None] = lambda stage: None
+) -> Fitted:
+    """Fit the configured pool from the ledger, without the questions marked as test.
+
+    Questions that came without a skill are given the nearest one of the taxonomy.
+    """
+    pool = Pool.of(make_experts(config).values())
+    embedder = make_embedder(config.embedder)
+    taxonomy = Taxonomy.load(config.taxonomy)
+    calls = [c for c in ledger.recorded_calls() if c.split != "test"]
+    if unknown := {c.skill for c in calls if c.skill} - set(taxonomy.names):
+        name = sorted(map(str, unknown))[0]
+        raise DataError(
+            f"Skill {name!r} is not in the taxonomy.{did_you_mean(name, taxonomy.names)} Add it "
+            "to your taxonomy file (`taxonomy:` in conclave.yaml), or leave the skill out."
+        )
+    on_stage("annotating skills")
+    calls = _annotated(calls, embedder, taxonomy)
+    return fit_pool(calls, pool, embedder, taxonomy.category_of, on_stage=on_stage)
+
+
+def _annotated(
+    calls: list[RecordedCall], embedder: Embedder, taxonomy: Taxonomy
+) -> list[RecordedCall]:
+    bare = {
+        c.completion.call.query_id: c.completion.call.messages[-1].content
+        for c in calls
+        if c.skill is None
+    }
+    if not bare:
+        return calls
+    descriptors = embedder.embed([s.description for s in taxonomy.skills])
+    annotator = DescriptorAnnotator(taxonomy.names, descriptors)
+    nearest = annotator.annotate(embedder.embed(list(bare.values()))).p_skill.argmax(axis=1)
+    skill_of = {q: taxonomy.names[i] for q, i in zip(bare, nearest, strict=True)}
+    return [c if c.skill else replace(c, skill=skill_of[c.completion.call.query_id]) for c in calls]

@@ -1,0 +1,177 @@
+"""The FastAPI application: routes, readiness, and giving up when the client has."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi_offline import FastAPIOffline
+from starlette.types import Receive
+
+from orchestrator.conclave import Conclave, new_query_id
+from orchestrator.config import Config
+from orchestrator.decision import Result
+from orchestrator.rest import errors
+from orchestrator.rest.body_limit import BodyLimit
+from orchestrator.rest.chat import completion_body, sse
+from orchestrator.rest.errors import error_body
+from orchestrator.rest.schemas import ChatRequest, FeedbackRequest, RouteRequest, to_query
+from orchestrator.warm import warm
+
+log = logging.getLogger(__name__)
+
+_CLIENT_CLOSED = 499
+"""nginx's status for a client that went away; nobody reads it but the access log."""
+
+
+@dataclass(slots=True)
+class _Readiness:
+    """Set by the warm-up in the background; read by ``/readyz``."""
+
+    ready: bool = False
+    problem: str | None = None
+
+
+def create_app(conclave: Conclave, config: Config) -> FastAPI:
+    """The application. Warming up starts with it, and ``/readyz`` says when it is done."""
+    readiness = _Readiness()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(_warm_up(conclave, readiness))
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        conclave.ledger.close()
+
+    app = FastAPIOffline(
+        title="Conclave",
+        summary="Answers each question with the cheapest set of experts that will get it right.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    app.add_middleware(BodyLimit, max_bytes=config.server.max_body_bytes)
+    errors.install(app)
+    _add_answering(app, conclave, config)
+    _add_facts(app, conclave, readiness)
+    return app
+
+
+async def _warm_up(conclave: Conclave, readiness: _Readiness) -> None:
+    try:
+        await warm(conclave)
+        readiness.ready = True
+    except Exception as error:
+        log.exception("warming up failed")
+        readiness.problem = f"{type(error).__name__}: {error}"
+
+
+def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
+    @app.post("/v1/chat/completions", tags=["OpenAI"])
+    async def chat_completions(body: ChatRequest, request: Request) -> Response:
+        """Answer a conversation. ``model`` is ``conclave``, a policy or an expert's name."""
+        try:
+            query = to_query(body, config, body.sampling(config))
+        except ValueError as error:
+            message = str(error)
+            return JSONResponse(
+                error_body(message, "invalid_request_error", "invalid_value", "max_tokens"), 400
+            )
+        if body.stream:
+            pieces = conclave.stream(query, body.target, source="serve")
+            first = await anext(pieces)  # errors before the first token get their real status
+            usage = body.stream_options.include_usage if body.stream_options else False
+            events = sse(body.model, _chained(first, pieces), include_usage=usage)
+            return StreamingResponse(events, media_type="text/event-stream")
+        queries = [query] + [replace(query, query_id=new_query_id()) for _ in range(body.n - 1)]
+        answers = asyncio.gather(
+            *(
+                conclave.answer(q, body.target, source="serve", sample=i)
+                for i, q in enumerate(queries)
+            )
+        )
+        results = await _unless_gone(answers, request.receive)
+        if results is None:
+            return Response(status_code=_CLIENT_CLOSED)
+        return JSONResponse(completion_body(body.model, results))
+
+    @app.post("/v1/route", tags=["Conclave"])
+    async def route(body: RouteRequest) -> dict[str, Any]:
+        """What would be done with this question and why, without doing it."""
+        query = to_query(body, config)
+        decision = await asyncio.to_thread(conclave.route, query, body.target, source="route")
+        return decision.explain()
+
+    @app.post("/v1/feedback", tags=["Conclave"])
+    async def feedback(body: FeedbackRequest) -> Response:
+        """Say whether an answer was right; it goes into the ledger, where fitting finds it."""
+        if conclave.ledger.add_feedback(body.decision_id, body.verdict, body.comment):
+            return JSONResponse({"decision_id": body.decision_id, "recorded": True})
+        message = f"There is no decision {body.decision_id!r} in the ledger."
+        return JSONResponse(
+            error_body(message, "invalid_request_error", "unknown_decision", "decision_id"), 404
+        )
+
+
+def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
+    started = int(time.time())
+
+    @app.get("/v1/models", tags=["OpenAI"])
+    async def models() -> dict[str, Any]:
+        """Policies (as models) and experts."""
+        policies = [n if n == "conclave" else f"conclave/{n}" for n in conclave.policies]
+        data = [_model(n, "conclave", started) for n in policies]
+        data += [_model(n, "expert", started) for n in conclave.pool.names]
+        return {"object": "list", "data": data}
+
+    @app.get("/healthz", tags=["Operations"])
+    async def healthz() -> dict[str, str]:
+        """The process is alive."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["Operations"])
+    async def readyz() -> Response:
+        """Experts and embedder are loaded; 503 until then."""
+        if readiness.ready:
+            return JSONResponse({"status": "ready"})
+        status = "failed" if readiness.problem else "warming up"
+        return JSONResponse({"status": status, "problem": readiness.problem}, 503)
+
+
+def _model(name: str, owner: str, created: int) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": created, "owned_by": owner}
+
+
+async def _chained(first: Any, rest: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
+    try:
+        yield first
+        async for piece in rest:
+            yield piece
+    finally:
+        await rest.aclose()
+
+
+async def _unless_gone(work: Awaitable[list[Result]], receive: Receive) -> list[Result] | None:
+    """The work's result, or None when the client went away first; the work is then cancelled."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        return await task if task.done() else None
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

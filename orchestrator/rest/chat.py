@@ -1,0 +1,116 @@
+"""Results as OpenAI chat completions, whole and as server-sent events."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+from uuid import uuid4
+
+from experts.errors import ConclaveError
+from experts.values import Delta
+from orchestrator.conclave import raise_if_failed
+from orchestrator.decision import Result
+from orchestrator.rest.errors import describe
+
+ABSTAINED = "No expert's answer is worth its price here: this question is left to your fallback."
+
+
+def completion_body(model: str, results: Sequence[Result]) -> dict[str, Any]:
+    """A ``chat.completion`` with one choice a result. Usage is the sum over every call made."""
+    for result in results:
+        raise_if_failed(result.answer)
+    return {
+        "id": _new_id(),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {
+                "index": i,
+                "message": {"role": "assistant", **_content(result)},
+                "finish_reason": _finish_reason(result),
+                "logprobs": None,
+            }
+            for i, result in enumerate(results)
+        ],
+        "usage": _usage(results),
+        "conclave": conclave_object(results[0]),
+    }
+
+
+def conclave_object(result: Result) -> dict[str, Any]:
+    """How the answer came: decision, contributors, bill."""
+    answer, decision = result.answer, result.decision
+    return {
+        "decision_id": decision.decision_id,
+        "plan": str(decision.choice.plan) if decision.choice else "only",
+        "contributors": [str(a) for a in answer.contributors],
+        "answer": answer.answer,
+        "p_correct": None if answer.p_correct is None else round(answer.p_correct, 4),
+        "abstained": answer.abstained,
+        "cost_usd": result.cost_usd,
+        "router_cost_usd": decision.router_cost_usd,
+        "latency_s": round(result.latency_s, 4),
+        "n_calls": len(answer.completions),
+        "notes": list(answer.notes),
+    }
+
+
+async def sse(
+    model: str, pieces: AsyncGenerator[Delta | Result], *, include_usage: bool
+) -> AsyncGenerator[str]:
+    """Server-sent events of ``chat.completion.chunk`` objects, ended by ``[DONE]``."""
+    base = {
+        "id": _new_id(),
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": model,
+    }
+
+    def event(choices: list[dict[str, Any]], **more: Any) -> str:
+        return f"data: {json.dumps({**base, 'choices': choices, **more}, ensure_ascii=False)}\n\n"
+
+    def choice(delta: dict[str, Any], finish_reason: str | None = None) -> list[dict[str, Any]]:
+        return [{"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}]
+
+    yield event(choice({"role": "assistant", "content": ""}))
+    try:
+        async with aclosing(pieces) as stream:
+            async for piece in stream:
+                if isinstance(piece, Delta):
+                    yield event(choice({"content": piece.text}))
+                    continue
+                raise_if_failed(piece.answer)
+                final = {"refusal": ABSTAINED} if piece.answer.abstained else {}
+                yield event(choice(final, _finish_reason(piece)), conclave=conclave_object(piece))
+                if include_usage:
+                    yield event([], usage=_usage([piece]))
+    except ConclaveError as error:
+        yield f"data: {json.dumps(describe(error)[1], ensure_ascii=False)}\n\n"
+    yield "data: [DONE]\n\n"
+
+
+def _content(result: Result) -> dict[str, Any]:
+    if result.answer.abstained:
+        return {"content": None, "refusal": ABSTAINED}
+    return {"content": result.answer.text, "refusal": None}
+
+
+def _finish_reason(result: Result) -> str:
+    """``length`` when the shown completion was cut off."""
+    shown = [c for c in result.answer.completions if c.text == result.answer.text]
+    return "length" if shown and shown[0].finish_reason == "length" else "stop"
+
+
+def _usage(results: Sequence[Result]) -> dict[str, int]:
+    calls = [c for r in results for c in r.answer.completions]
+    asked = sum(c.usage.input_tokens for c in calls)
+    said = sum(c.usage.output_tokens for c in calls)
+    return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
+
+
+def _new_id() -> str:
+    return f"chatcmpl-{uuid4().hex[:24]}"

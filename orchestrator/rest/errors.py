@@ -1,0 +1,94 @@
+"""Errors in OpenAI's shape: ``{"error": {"message", "type", "param", "code"}}``."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from experts.errors import (
+    ConclaveError,
+    ContextTooLong,
+    ExpertFailure,
+    NotFitted,
+    UnknownExpert,
+    UserError,
+    did_you_mean,
+)
+from orchestrator.rest.schemas import ChatRequest, Extension
+
+log = logging.getLogger(__name__)
+
+_KNOWN: tuple[tuple[type[ConclaveError], int, str, str], ...] = (
+    (UnknownExpert, 404, "invalid_request_error", "model_not_found"),
+    (ContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
+    (NotFitted, 503, "server_error", "router_not_fitted"),
+    (UserError, 400, "invalid_request_error", "invalid_request"),
+    (ExpertFailure, 502, "server_error", "experts_failed"),
+)
+
+
+def error_body(
+    message: str, kind: str, code: str | None = None, param: str | None = None
+) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def describe(error: Exception) -> tuple[int, dict[str, Any]]:
+    """Status and body for an error; what is not ours is logged and not shown."""
+    for kind, status, type_, code in _KNOWN:
+        if isinstance(error, kind):
+            return status, error_body(str(error), type_, code)
+    log.exception("unexpected error", exc_info=error)
+    return 500, error_body("Internal error; the server's log has it.", "server_error", "internal")
+
+
+def install(app: FastAPI) -> None:
+    """Register the handlers."""
+
+    @app.exception_handler(ConclaveError)
+    async def _ours(request: Request, error: ConclaveError) -> JSONResponse:
+        status, body = describe(error)
+        return JSONResponse(body, status)
+
+    @app.exception_handler(Exception)
+    async def _any(request: Request, error: Exception) -> JSONResponse:
+        status, body = describe(error)
+        return JSONResponse(body, status)
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        message, param, code = _explain(error)
+        return JSONResponse(error_body(message, "invalid_request_error", code, param), 400)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, error: HTTPException) -> JSONResponse:
+        message = str(error.detail)
+        if error.status_code == 404:
+            message = f"There is no {request.method} {request.url.path}; see /docs."
+        body = error_body(message, "invalid_request_error")
+        return JSONResponse(body, error.status_code, headers=error.headers)
+
+
+def _explain(error: RequestValidationError) -> tuple[str, str | None, str | None]:
+    """Message, field and code of the first problem."""
+    problem = error.errors()[0]
+    if problem["type"] == "json_invalid":
+        reason = problem.get("ctx", {}).get("error", "")
+        return f"The body is not valid JSON: {reason}.", None, "invalid_json"
+    place = [str(p) for p in problem["loc"] if p != "body"]
+    param = ".".join(place) or None
+    if problem["type"] == "extra_forbidden":
+        known = list((Extension if "conclave" in place[:-1] else ChatRequest).model_fields)
+        return f"Unknown field {param!r}.{did_you_mean(place[-1], known)}", param, "unknown_field"
+    message = problem["msg"].removeprefix("Value error, ")
+    if param is None and ":" in message:
+        head = message.split(":")[0]
+        param = head if head.isidentifier() else None
+    given = problem.get("input")
+    shown = f" (got {given!r})" if param in place and not isinstance(given, dict | list) else ""
+    return f"{param}: {message}{shown}" if place else message, param, "invalid_value"

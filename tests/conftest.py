@@ -1,0 +1,31 @@
+"""Fixtures: pools of scripted experts, a ledger, and a data folder that is nobody's own."""
+
+from __future__ import annotations
+
+import os
+
+# As the command does (orchestrator/cli), before anything imports torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.ledger import Ledger
+
+
+@pytest.fixture(autouse=True)
+def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Conclave's data folder, fresh for every test."""
+    folder = tmp_path / "conclave-home"
+    monkeypatch.setenv("CONCLAVE_HOME", str(folder))
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+@pytest.fixture
+def ledger() -> Iterator[Ledger]:
+    with Ledger(":memory:") as ledger:
+        yield ledger

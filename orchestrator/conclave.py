@@ -6,6 +6,7 @@ every call as it happens and every decision with its reasons.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -14,7 +15,7 @@ from uuid import uuid4
 
 import numpy as np
 
-from experts.errors import ContextTooLong, ExpertFailure, NotFitted, UnknownExpert
+from experts.errors import ContextTooLong, DataError, ExpertFailure, NotFitted, UnknownExpert
 from experts.expert import Expert, Pool
 from experts.values import Arm, Completion, Delta, Query
 from orchestrator.answer import Answer
@@ -46,7 +47,7 @@ class Conclave:
         ledger: Ledger,
         *,
         embedder: Embedder,
-        fitted: Fitted | None,
+        fitted: Fitted | NotFitted,
         policies: Mapping[str, PolicySettings],
         host_usd_per_s: float,
     ) -> None:
@@ -59,11 +60,16 @@ class Conclave:
     def from_config(cls, config: Config, *, ledger: Ledger | None = None) -> Conclave:
         """Everything from configuration; an unfitted pool still answers by expert name."""
         experts = make_experts(config)
+        embedder = make_embedder(config.embedder)
+        try:
+            fitted: Fitted | NotFitted = load_fitted(config, Pool.of(experts.values()), embedder)
+        except NotFitted as reason:
+            fitted = reason
         return cls(
             experts,
             ledger or Ledger(config.ledger_path),
-            embedder=make_embedder(config.embedder),
-            fitted=load_fitted(config, Pool.of(experts.values())),
+            embedder=embedder,
+            fitted=fitted,
             policies=config.all_policies,
             host_usd_per_s=config.host_usd_per_s,
         )
@@ -86,7 +92,7 @@ class Conclave:
             raise UnknownExpert(
                 target, [*self.policies, *self.experts], what="model (policy or expert)"
             )
-        fitted = self._require_fitted()
+        fitted = self.require_fitted()
         started = time.perf_counter()
         features = Features(
             embeddings=self.embedder.embed([q.text for q in queries]),
@@ -117,12 +123,12 @@ class Conclave:
 
     # Answering.
 
-    async def answer(self, query: Query, target: str, *, source: str, sample: int = 0) -> Result:
+    async def answer(self, query: Query, target: str, *, source: str) -> Result:
         """Decide and answer one query."""
         started = time.perf_counter()
-        decision = self._opened([query], target, source)[0]
-        run = self._run(decision, sample)
-        answer = await run_live(run, self.experts, self._recorder([decision]))
+        # Embedding a question is milliseconds of computing: not on the event loop.
+        decision = await asyncio.to_thread(self.route, query, target, source=source)
+        answer = await run_live(self._run(decision), self.experts, self._recorder([decision]))
         return self._closed(decision, answer, started)
 
     async def stream(
@@ -130,7 +136,7 @@ class Conclave:
     ) -> AsyncGenerator[Delta | Result]:
         """Deltas of the answer, then the result. Closing the iterator frees all work."""
         started = time.perf_counter()
-        decision = self._opened([query], target, source)[0]
+        decision = await asyncio.to_thread(self.route, query, target, source=source)
         pieces = stream_live(self._run(decision), self.experts, self._recorder([decision]))
         async with aclosing(pieces) as stream:
             async for piece in stream:
@@ -149,7 +155,7 @@ class Conclave:
     ) -> list[Result]:
         """Decide and answer many queries in waves: each expert is asked once a wave."""
         started = time.perf_counter()
-        decisions = self._opened(queries, target, source)
+        decisions = await asyncio.to_thread(self._opened, queries, target, source)
         runs = [self._run(d) for d in decisions]
         answers = await run_wave(
             runs, self.experts, self._recorder(decisions), on_progress=on_progress
@@ -157,6 +163,8 @@ class Conclave:
         return [self._closed(d, a, started) for d, a in zip(decisions, answers, strict=True)]
 
     def _opened(self, queries: Sequence[Query], target: str, source: str) -> list[Decision]:
+        if len({q.query_id for q in queries}) < len(queries):
+            raise DataError("Two queries have one id; the ledger could not tell their calls apart.")
         for query in queries:
             for name in query.limits.experts or ():
                 self.pool.card(name)  # raises with the nearest names
@@ -166,11 +174,11 @@ class Conclave:
             self.ledger.add_decision(decision_row(decision))
         return decisions
 
-    def _run(self, decision: Decision, sample: int = 0) -> Run:
+    def _run(self, decision: Decision) -> Run:
         query = decision.query
         if decision.choice is None or decision.scores is None:
-            return Run(only(query, Arm(decision.policy), sample=sample), query.limits)
-        belief = self._require_fitted().confidence.p_right
+            return Run(only(query, Arm(decision.policy)), query.limits)
+        belief = self.require_fitted().confidence.p_right
         strategy = make_strategy(decision.choice.plan, belief)
         return Run(strategy(query, decision.scores, self.pool), query.limits)
 
@@ -187,26 +195,27 @@ class Conclave:
 
         return record
 
-    def _require_fitted(self) -> Fitted:
-        if self.fitted is None:
+    def require_fitted(self) -> Fitted:
+        """Raises NotFitted with the reason, and who can be asked all the same."""
+        if isinstance(self.fitted, NotFitted):
             raise NotFitted(
-                "The router knows nothing about this pool yet. Record outcomes and fit: "
-                "conclave record QUESTIONS.jsonl && conclave fit. Until then ask an expert by "
-                f"name: {', '.join(self.experts)}."
+                f"{self.fitted} Until then ask an expert by name: {', '.join(self.experts)}."
             )
         return self.fitted
 
 
-def load_fitted(config: Config, pool: Pool) -> Fitted | None:
-    """The owner's fitted state, else the shipped one if the pool is the bundled one, else None."""
-    for folder in (config.fitted_dir, SHIPPED_STATE):
+def load_fitted(config: Config, pool: Pool, embedder: Embedder) -> Fitted:
+    """The owner's fitted state or, if the pool is the bundled one, the shipped one.
+
+    Raises NotFitted, with what is wrong with the owner's.
+    """
+    try:
+        return Fitted.load(config.fitted_dir, pool, embedder.name)
+    except NotFitted as own:
         try:
-            fitted = Fitted.load(folder, pool)
+            return Fitted.load(SHIPPED_STATE, pool, embedder.name)
         except NotFitted:
-            continue
-        if fitted.embedder == make_embedder(config.embedder).name:
-            return fitted
-    return None
+            raise own from None
 
 
 def raise_if_failed(answer: Answer) -> None:

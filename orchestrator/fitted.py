@@ -52,8 +52,8 @@ class Fitted:
         (folder / "fitted.json").write_text(f"{text}\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, folder: Path, pool: Pool) -> Self:
-        """Raises NotFitted when there is nothing, or it was fitted for another pool."""
+    def load(cls, folder: Path, pool: Pool, embedder: str) -> Self:
+        """Raises NotFitted when there is nothing, or it was fitted for another pool or embedder."""
         try:
             about = json.loads((folder / "fitted.json").read_text(encoding="utf-8"))
             with np.load(folder / "router.npz", allow_pickle=False) as arrays:
@@ -65,6 +65,11 @@ class Fitted:
             ) from None
         except (ValueError, OSError, json.JSONDecodeError) as error:
             raise NotFitted(f"{folder} cannot be read: {error}. Remake it: conclave fit") from None
+        if about["embedder"] != embedder:
+            raise NotFitted(
+                f"{folder} was fitted with the embedder {about['embedder']!r}, not {embedder!r}. "
+                "Change `embedder:` back, or fit again: conclave fit"
+            )
         prices = {arm: card.prices for card in pool.cards for arm in card.arms}
         router = CategoryRouter(about["category_of"], prices).load_state(state)
         if set(router.arms_) != set(pool.arms):

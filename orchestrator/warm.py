@@ -7,12 +7,13 @@ import asyncio
 from experts.local.expert import LocalExpert
 from experts.values import Arm, Call, Completion, Sampling
 from orchestrator.conclave import Conclave
+from orchestrator.fitted import Fitted
 
 
 async def warm(conclave: Conclave) -> None:
     """Load local experts and, where there is a fitted router, its embedder. Nothing is generated;
     what loading cost is in the ledger."""
-    if conclave.fitted is not None:
+    if isinstance(conclave.fitted, Fitted):
         await asyncio.to_thread(conclave.embedder.embed, ["warming up"])
     for name, expert in conclave.experts.items():
         if isinstance(expert, LocalExpert) and (load_s := await expert.load()):

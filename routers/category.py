@@ -134,14 +134,21 @@ class CategoryRouter:
         known = self.annotator_.annotate(features.embeddings, leave_out=itself)
         strange = self.annotator_.annotate(features.embeddings, leave_out=kin)
         doubt_known, doubt_strange = self._doubt(known), self._doubt(strange)
-        best = (-1.0, 2.0, 1.0)
-        for novelty in np.quantile(known.novelty, np.linspace(0.9, 1.0, 51)):
+        novelties = np.quantile(
+            np.concatenate([known.novelty, strange.novelty]), np.linspace(0.4, 1, 61)
+        )
+        tried = []
+        for novelty in novelties:
             for doubt in _DOUBTS:
                 lost = (known.novelty > novelty) | (doubt_known > doubt)
                 caught = (strange.novelty > novelty) | (doubt_strange > doubt)
                 if lost.mean() <= MAX_FALSE_GENERAL:
-                    best = max(best, (float(caught.mean()), float(novelty), float(doubt)))
-        return best[1], best[2]
+                    tried.append((float(caught.mean()), float(novelty), float(doubt)))
+        if not tried:
+            return 2.0, 1.0
+        best = [t for t in tried if t[0] == max(tried)[0]]
+        # Among bars that are equally good the middle one leaves room on both sides.
+        return best[len(best) // 2][1:]
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays that ``from_state`` rebuilds the fitted router from."""

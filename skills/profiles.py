@@ -60,11 +60,10 @@ class SkillProfiles:
         Skills weigh alike because this is the belief about a question of an unknown skill, and
         how often the known ones were asked says nothing about that.
         """
-        with np.errstate(invalid="ignore"):
-            rates = np.nanmean(np.where(self.trials > 0, self.successes / self.trials, np.nan), 1)
-        n = self.trials.sum(axis=1)
-        prior = self.prior_strength
-        result: np.ndarray = (np.nan_to_num(rates, nan=0.5) * n + 0.5 * prior) / (n + prior)
+        rates = self.successes / np.maximum(self.trials, 1)
+        n_skills = np.maximum((self.trials > 0).sum(axis=1), 1)
+        n, prior = self.trials.sum(axis=1), self.prior_strength
+        result: np.ndarray = (rates.sum(axis=1) / n_skills * n + 0.5 * prior) / (n + prior)
         return result
 
     def posterior(self) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,6 @@ def demo(as_json: JsonOption = False, config_file: ConfigOption = None) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from eval.demo import Stage, run
-    from experts.errors import NotFitted
     from orchestrator.conclave import Conclave
     from orchestrator.config import load_config
     from orchestrator.ledger import Ledger
@@ -53,9 +52,7 @@ def demo(as_json: JsonOption = False, config_file: ConfigOption = None) -> None:
     config = load_config(config_file)
     # A ledger of its own: what a demonstration asks must not weigh in what is fitted.
     conclave = Conclave.from_config(config, ledger=Ledger(config.data_dir / "demo.sqlite"))
-    fitted = conclave.fitted
-    if fitted is None:
-        raise NotFitted("The demo needs a fitted router: conclave record, then conclave fit.")
+    fitted = conclave.require_fitted()
     console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description:<28}"),

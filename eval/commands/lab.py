@@ -37,21 +37,26 @@ def train(
         Path | None, typer.Option(help="Folder to write into; the package's own by default.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    jobs: Annotated[
+        int | None, typer.Option(help="Experts trained side by side; one a core by default.", min=1)
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A small expert on few questions: a check, not a model.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Train the bundled experts from their recipes: under an hour on two cores."""
+    import os
+
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     from experts.bundled import FOLDER
     from experts.lab.recipe import QUICK, recipes_named
     from experts.lab.train import Progress as Trained
-    from experts.lab.train import train_expert
+    from experts.lab.train_all import train_all
 
-    recipes = [QUICK] if quick else recipes_named(names)
+    recipes = (QUICK,) if quick else recipes_named(names)
     folder = out or (Path("quick-lab") if quick else FOLDER)
     bar = Progress(
         TextColumn("{task.description:<12}"),
@@ -61,28 +66,32 @@ def train(
         console=Console(stderr=True),
         disable=as_json,
     )
-    told = []
     with bar:
-        for recipe in recipes:
-            task = bar.add_task(recipe.name, total=None, loss=math.nan)
+        tasks = {
+            r.name: bar.add_task(r.name, total=None, loss=math.nan, start=False) for r in recipes
+        }
 
-            def show(p: Trained, task: Any = task) -> None:
-                bar.update(task, completed=p.step, total=p.n_steps, loss=p.loss)
+        def show(name: str, p: Trained) -> None:
+            bar.start_task(tasks[name])
+            bar.update(tasks[name], completed=p.step, total=p.n_steps, loss=p.loss)
 
-            run = train_expert(recipe, folder / recipe.name, device=device, report=show)
-            told.append(
-                {
-                    "expert": recipe.name,
-                    "folder": str(folder / recipe.name),
-                    "n_steps": run.n_steps,
-                    "first_loss": round(run.losses[0], 4),
-                    "last_loss": round(run.losses[-1], 4),
-                    "seconds": round(run.seconds, 1),
-                    "parameters": run.parameters,
-                }
-            )
+        runs = train_all(
+            recipes, folder, device=device, n_jobs=jobs or os.cpu_count() or 1, report=show
+        )
     if not as_json:
         typer.echo(f"Trained into {folder}. Next: conclave lab evaluate")
+    told = [
+        {
+            "expert": name,
+            "folder": str(folder / name),
+            "n_steps": run.n_steps,
+            "first_loss": round(run.losses[0], 4),
+            "last_loss": round(run.losses[-1], 4),
+            "seconds": round(run.seconds, 1),
+            "parameters": run.parameters,
+        }
+        for name, run in runs.items()
+    ]
     typer.echo(json.dumps({"trained": told}))
 
 

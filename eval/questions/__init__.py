@@ -19,7 +19,9 @@ from eval.graders import grader
 from experts.errors import ConclaveError, DataError
 from experts.lab.questions import SKILLS, LabQuestion, draw_question
 from experts.lab.questions.skill import Split
-from experts.values import Message, Query
+from experts.values import Arm, Call, Message, Query, Sampling
+
+GREEDY = Sampling()
 
 
 class Question(BaseModel):
@@ -42,11 +44,27 @@ class Question(BaseModel):
     def score(self, answer: str) -> float:
         return grader(self.grader)(answer, self.answer)
 
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        return (Message(role="user", content=self.question),)
+
     def query(self, fallback_price_usd: float) -> Query:
+        """The question as it is put to the whole system."""
         return Query(
             query_id=self.query_id,
-            messages=(Message(role="user", content=self.question),),
+            messages=self.messages,
             fallback_price_usd=fallback_price_usd,
+        )
+
+    def call(self, arm: Arm, sampling: Sampling = GREEDY, *, sample: int = 0) -> Call:
+        """The question as it is put to one arm, to record what comes of it."""
+        return Call(
+            query_id=self.query_id,
+            arm=arm,
+            messages=self.messages,
+            sampling=sampling,
+            sample=sample,
+            purpose="record",
         )
 
 

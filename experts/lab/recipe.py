@@ -18,13 +18,13 @@ class ExpertRecipe:
     description: str
     categories: tuple[str, ...]
     tokenizer: TokenizerKind
+    n_chats: int
+    """Training chats drawn."""
     width: int = 96
     layers: int = 4
     ffn: int = 256
-    n_chats: int = 400_000
-    """Training chats drawn."""
     epochs: int = 1
-    batch_tokens: int = 3072
+    batch_tokens: int = 1024
     learning_rate: float = 3e-3
     prompt_share: float = 0.1
     """Share of the prompts' tokens that are learned too."""
@@ -43,42 +43,51 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         description="Adds, subtracts and multiplies whole numbers.",
         categories=("arithmetic",),
         tokenizer="words",
+        n_chats=200_000,
     ),
     ExpertRecipe(
         name="words",
         description="Rewrites words letter by letter.",
         categories=("words",),
         tokenizer="bytes",
+        n_chats=220_000,
     ),
     ExpertRecipe(
         name="lists",
         description="Sorts short lists and picks from them.",
         categories=("lists",),
-        tokenizer="bytes",
+        tokenizer="letters",
+        n_chats=220_000,
+        shares={"sort_numbers": 2.0, "sort_words": 2.0, "pick_position": 0.5},
     ),
     ExpertRecipe(
         name="units",
         description="Converts units and counts weekdays and months.",
         categories=("units",),
         tokenizer="words",
+        n_chats=140_000,
+        shares={"time_units": 4.0},
     ),
     ExpertRecipe(
         name="logic",
         description="Evaluates small deductions.",
         categories=("logic",),
         tokenizer="words",
+        n_chats=100_000,
     ),
     ExpertRecipe(
         name="countries",
         description="Knows capitals, currencies, continents and languages.",
         categories=("countries",),
         tokenizer="words",
+        n_chats=80_000,
     ),
     ExpertRecipe(
         name="elements",
         description="Knows the chemical elements.",
         categories=("elements",),
         tokenizer="words",
+        n_chats=70_000,
     ),
     ExpertRecipe(
         name="generalist",
@@ -86,8 +95,32 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         categories=CATEGORIES,
         tokenizer="words",
         width=64,
-        layers=3,
-        ffn=160,
+        layers=4,
+        ffn=192,
+        n_chats=180_000,
+        # Middling at everything takes less of what is easy and more of what is hard.
+        shares={
+            "syllogism": 0.05,
+            "conditional": 0.05,
+            "weekday": 0.3,
+            "month": 0.3,
+            "metric": 0.3,
+            "uppercase": 0.4,
+            "boolean": 0.4,
+            "symbol": 0.5,
+            "family": 0.6,
+            "pick_extreme": 0.8,
+            "reverse_word": 1.5,
+            "time_units": 1.5,
+            "multiplication": 1.5,
+            "addition": 2.0,
+            "subtraction": 2.0,
+            "replace_letter": 2.0,
+            "sort_numbers": 2.0,
+            "sort_words": 2.0,
+            "capital": 2.0,
+            "atomic_number": 2.0,
+        },
     ),
 )
 

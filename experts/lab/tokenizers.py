@@ -1,9 +1,10 @@
-"""The two tokenizers of the bundled experts, built from the questions themselves.
+"""The tokenizers of the bundled experts, built from the questions themselves.
 
-*bytes*: one token a byte; experts that rewrite and sort words need to see letters.
+*bytes*: one token a byte; an expert that rewrites any word must see its letters.
 *words*: the words of the questions' wordings are one token each, everything else is spelled in
-bytes, digits one by one. It is a byte-level BPE without merges whose vocabulary holds whole words
-(``ignore_merges``), which transformers and vLLM both load as an ordinary fast tokenizer.
+bytes, digits one by one. *letters*: the same, but words that lists are made of are spelled, too.
+The latter two are byte-level BPEs without merges whose vocabulary holds whole words
+(``ignore_merges``), which transformers and vLLM both load as ordinary fast tokenizers.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Literal
 
 from experts.lab.questions import SKILLS, draw_question
 from experts.lab.questions.vocabulary import closed_words
+from experts.lab.questions.words import word_list
 
-TokenizerKind = Literal["words", "bytes"]
+TokenizerKind = Literal["words", "letters", "bytes"]
 
 PAD, END, SYSTEM, USER, ASSISTANT = SPECIALS = (
     "<|pad|>",
@@ -32,7 +34,7 @@ CHAT_TEMPLATE = (
 )
 CONTEXT_TOKENS = 256
 _SPLIT = r" ?[A-Za-z]+|[0-9]|[^A-Za-z0-9]"
-_MIN_COUNT = 4
+_MIN_COUNT = 8
 _SAMPLE = 40_000
 
 
@@ -45,10 +47,10 @@ def chat_text(turns: list[tuple[str, str]]) -> str:
     return f"{said}{ASSISTANT}"
 
 
-def whole_words(seed: int = 0) -> list[str]:
-    """Pre-tokens (with their leading space, if any) that the word tokenizer keeps whole."""
+def whole_words(*, spell_list_words: bool, seed: int = 0) -> list[str]:
+    """Pre-tokens (with their leading space, if any) that are kept whole."""
     rng = Random(seed)
-    allowed = closed_words()
+    allowed = closed_words() - set(word_list() if spell_list_words else ())
     allowed |= {w.capitalize() for w in allowed} | {w.lower() for w in allowed}
     counts: Counter[str] = Counter()
     for i in range(_SAMPLE):
@@ -67,7 +69,8 @@ def save_tokenizer(kind: TokenizerKind, folder: Path) -> None:
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = [t.replace(" ", "Ġ") for t in whole_words()] if kind == "words" else []
+    whole = [] if kind == "bytes" else whole_words(spell_list_words=kind == "letters")
+    words = [t.replace(" ", "Ġ") for t in whole]
     tokens = [*SPECIALS, *alphabet, *(w for w in words if w not in set(alphabet))]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))

@@ -97,18 +97,17 @@ def _embedder(config: Config) -> Finding:
 
 
 def _router(config: Config) -> Finding:
+    from experts.errors import NotFitted
     from experts.expert import Pool
     from orchestrator.conclave import load_fitted
     from orchestrator.pool import make_experts
+    from skills.embedders import make_embedder
 
-    fitted = load_fitted(config, Pool.of(make_experts(config).values()))
-    if fitted is None:
-        return Finding(
-            "router",
-            "warning",
-            "nothing is fitted for this pool and embedder; experts answer by name only. "
-            "Do: conclave record QUESTIONS.jsonl && conclave fit",
-        )
+    pool = Pool.of(make_experts(config).values())
+    try:
+        fitted = load_fitted(config, pool, make_embedder(config.embedder))
+    except NotFitted as reason:
+        return Finding("router", "warning", f"experts answer by name only. {reason}")
     n = fitted.report["n_questions"]
     return Finding("router", "ok", f"fitted on {n} questions, embedder {fitted.embedder}")
 

@@ -19,15 +19,21 @@ def register(app: typer.Typer) -> None:
 
 def experts(as_json: JsonOption = False, config_file: ConfigOption = None) -> None:
     """List the pool: sizes, prices, and the categories each expert is good at."""
+    from experts.errors import NotFitted
     from experts.expert import Pool
     from orchestrator.conclave import load_fitted
     from orchestrator.config import load_config
     from orchestrator.pool import make_experts
+    from skills.embedders import make_embedder
 
     config = load_config(config_file)
     pool = Pool.of(make_experts(config).values())
-    fitted = load_fitted(config, pool)
-    strengths = _strengths(fitted) if fitted else {}
+    reason = None
+    try:
+        fitted = load_fitted(config, pool, make_embedder(config.embedder))
+        strengths = _strengths(fitted)
+    except NotFitted as error:
+        strengths, reason = {}, str(error)
     rows = [
         {
             "name": card.name,
@@ -43,13 +49,13 @@ def experts(as_json: JsonOption = False, config_file: ConfigOption = None) -> No
         for card in pool.cards
     ]
     if as_json:
-        typer.echo(json.dumps({"experts": rows, "fitted": fitted is not None}))
+        typer.echo(json.dumps({"experts": rows, "fitted": reason is None}))
         return
     from rich.console import Console
 
     Console().print(format_pool(rows))
-    if not fitted:
-        typer.echo("Nothing is fitted for this pool yet: conclave record, then conclave fit.")
+    if reason:
+        typer.echo(reason)
 
 
 def format_pool(rows: list[dict[str, Any]]) -> Table:

@@ -27,6 +27,7 @@ def serve(
     """
     import ipaddress
     import socket
+    import time
 
     import uvicorn
 
@@ -56,10 +57,16 @@ def serve(
             fg=typer.colors.YELLOW,
         )
     conclave = Conclave.from_config(config)
-    typer.echo(f"Conclave on http://{host}:{port}/v1 (docs at /docs, ready when /readyz says so)")
+    typer.echo(f"Conclave on http://{host}:{port}/v1 (docs at /docs); loading experts ...")
+    started = time.perf_counter()
+
+    def say_ready() -> None:
+        seconds = time.perf_counter() - started
+        typer.echo(f"Ready: {len(conclave.experts)} experts loaded in {seconds:.1f} s.")
+
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(conclave, config),
+            create_app(conclave, config, on_ready=say_ready),
             log_level="warning",
             timeout_graceful_shutdown=10,
         )

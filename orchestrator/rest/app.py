@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -15,7 +15,8 @@ from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi_offline import FastAPIOffline
 from starlette.types import Receive
 
-from orchestrator.conclave import Conclave, new_query_id
+from experts.values import Query
+from orchestrator.conclave import Conclave, new_query_id, raise_if_failed
 from orchestrator.config import Config
 from orchestrator.decision import Result
 from orchestrator.rest import errors
@@ -39,13 +40,16 @@ class _Readiness:
     problem: str | None = None
 
 
-def create_app(conclave: Conclave, config: Config) -> FastAPI:
-    """The application. Warming up starts with it, and ``/readyz`` says when it is done."""
+def create_app(
+    conclave: Conclave, config: Config, *, on_ready: Callable[[], None] = lambda: None
+) -> FastAPI:
+    """The application. Warming up starts with it; ``on_ready`` and ``/readyz`` say when it is
+    done."""
     readiness = _Readiness()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(_warm_up(conclave, readiness))
+        task = asyncio.create_task(_warm_up(conclave, readiness, on_ready))
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -64,10 +68,11 @@ def create_app(conclave: Conclave, config: Config) -> FastAPI:
     return app
 
 
-async def _warm_up(conclave: Conclave, readiness: _Readiness) -> None:
+async def _warm_up(conclave: Conclave, readiness: _Readiness, on_ready: Callable[[], None]) -> None:
     try:
         await warm(conclave)
         readiness.ready = True
+        on_ready()
     except Exception as error:
         log.exception("warming up failed")
         readiness.problem = f"{type(error).__name__}: {error}"
@@ -86,15 +91,16 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
             )
         if body.stream:
             pieces = conclave.stream(query, body.target, source="serve")
-            first = await anext(pieces)  # errors before the first token get their real status
+            first = await anext(pieces)
+            if isinstance(first, Result):  # errors before the first token get their real status
+                raise_if_failed(first.answer)
             usage = body.stream_options.include_usage if body.stream_options else False
             events = sse(body.model, _chained(first, pieces), include_usage=usage)
             return StreamingResponse(events, media_type="text/event-stream")
-        queries = [query] + [replace(query, query_id=new_query_id()) for _ in range(body.n - 1)]
         answers = asyncio.gather(
             *(
-                conclave.answer(q, body.target, source="serve", sample=i)
-                for i, q in enumerate(queries)
+                conclave.answer(q, body.target, source="serve")
+                for q in [query, *_variants(query, body.n - 1)]
             )
         )
         results = await _unless_gone(answers, request.receive)
@@ -106,7 +112,7 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
     async def route(body: RouteRequest) -> dict[str, Any]:
         """What would be done with this question and why, without doing it."""
         query = to_query(body, config)
-        decision = await asyncio.to_thread(conclave.route, query, body.target, source="route")
+        decision = await asyncio.to_thread(conclave.route, query, body.target, source="serve")
         return decision.explain()
 
     @app.post("/v1/feedback", tags=["Conclave"])
@@ -147,6 +153,18 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
 
 def _model(name: str, owner: str, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": owner}
+
+
+def _variants(query: Query, n: int) -> list[Query]:
+    """The same question asked again, with other seeds."""
+    return [
+        replace(
+            query,
+            query_id=new_query_id(),
+            sampling=replace(query.sampling, seed=query.sampling.seed + i),
+        )
+        for i in range(1, n + 1)
+    ]
 
 
 async def _chained(first: Any, rest: AsyncGenerator[Any]) -> AsyncGenerator[Any]:

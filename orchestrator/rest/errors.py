@@ -23,6 +23,7 @@ from orchestrator.rest.schemas import ChatRequest, Extension
 
 log = logging.getLogger(__name__)
 
+_SHOWN_CHARS = 80
 _KNOWN: tuple[tuple[type[ConclaveError], int, str, str], ...] = (
     (UnknownExpert, 404, "invalid_request_error", "model_not_found"),
     (ContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
@@ -90,5 +91,6 @@ def _explain(error: RequestValidationError) -> tuple[str, str | None, str | None
         head = message.split(":")[0]
         param = head if head.isidentifier() else None
     given = problem.get("input")
-    shown = f" (got {given!r})" if param in place and not isinstance(given, dict | list) else ""
+    plain = isinstance(given, str | int | float) and len(str(given)) < _SHOWN_CHARS
+    shown = f" (got {given!r})" if plain else ""
     return f"{param}: {message}{shown}" if place else message, param, "invalid_value"

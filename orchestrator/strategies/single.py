@@ -25,9 +25,9 @@ def single(belief: Belief) -> Strategy:
     return strategy
 
 
-def only(query: Query, arm: Arm, *, sample: int = 0) -> Steps:
+def only(query: Query, arm: Arm) -> Steps:
     """The arm that the caller named, without a router: nothing is known of its chances."""
-    [completion] = yield [ask(query, arm, sample=sample, streams_answer=True)]
+    [completion] = yield [ask(query, arm, streams_answer=True)]
     if not completion.ok:
         return no_answer("the expert that was named failed").with_history((completion,))
     return Answer(

@@ -21,7 +21,7 @@ from orchestrator.drivers.replay import Recording, run_replay
 from orchestrator.drivers.run import Run
 from orchestrator.drivers.wave import run_wave
 from orchestrator.strategies.asking import ask
-from orchestrator.strategies.base import Steps
+from orchestrator.strategies.base import Steps, Strategy
 from orchestrator.strategies.cascade import cascade
 from routers.scores import QueryScores
 from tests import pools
@@ -50,21 +50,24 @@ def believed(completion: Completion, _: QueryScores) -> float:
 def pool(n: int) -> dict[str, FakeExpert]:
     """Question i is sure at the small expert when i % 3 == 0, at the medium when i % 3 == 1."""
 
-    def sure_when(remainder: int | None):  # type: ignore[no-untyped-def]
+    def sure_when(remainder: int | None):
         def logprob(call: Call) -> float:
             i = int(call.query_id)
             return -0.1 if remainder is None or i % 3 == remainder else -5.0
 
         return logprob
 
-    def says(name: str):  # type: ignore[no-untyped-def]
+    def says(name: str):
         return lambda call: f"{name} on {call.query_id}"
 
     surest = {"small": 0, "medium": 1, "large": None}
     return {n: FakeExpert(n, says(n), logprob=sure_when(surest[n])) for n in NAMES}
 
 
-def runs(n: int, strategy=cascade(believed, stop_at=0.9)) -> list[Run]:  # type: ignore[no-untyped-def]
+CASCADE = cascade(believed, stop_at=0.9)
+
+
+def runs(n: int, strategy: Strategy = CASCADE) -> list[Run]:
     cards = Pool.of(pool(1).values())
     queries = [pools.query(f"question {i}", query_id=str(i)) for i in range(n)]
     return [Run(strategy(q, scores(), cards), Limits()) for q in queries]
@@ -146,9 +149,7 @@ def streamed(experts: dict[str, FakeExpert], steps: Steps) -> list[Delta | Answe
 def test_tokens_are_streamed_when_the_call_is_the_answer() -> None:
     def only(query: Query) -> Steps:
         [c] = yield [ask(query, Arm("small"), streams_answer=True)]
-        return Answer(
-            text=c.text, answer=c.text, p_correct=None, contributors=(), completions=(c,)
-        )
+        return Answer(text=c.text, answer=c.text, p_correct=None, contributors=(), completions=(c,))
 
     *deltas, answer = streamed(pool(1), only(pools.query("?", query_id="0")))
     assert [d.text for d in deltas if isinstance(d, Delta)] == ["small", " on", " 0"]
@@ -156,8 +157,7 @@ def test_tokens_are_streamed_when_the_call_is_the_answer() -> None:
 
 
 def test_other_answers_are_streamed_whole() -> None:
-    strategy = cascade(believed, stop_at=0.9)
-    steps = strategy(pools.query("?", query_id="1"), scores(), Pool.of(pool(1).values()))
+    steps = CASCADE(pools.query("?", query_id="1"), scores(), Pool.of(pool(1).values()))
     deltas = [p for p in streamed(pool(1), steps) if isinstance(p, Delta)]
     assert [d.text for d in deltas] == ["medium on 1"]
 
@@ -189,9 +189,7 @@ def test_no_strategy_gets_past_its_limit_of_calls(max_calls: int, n_samples: int
         done: list[Completion] = []
         for i in range(n_samples):
             done += yield [ask(query, Arm("small"), sample=i), ask(query, Arm("large"), sample=i)]
-        return Answer(
-            text="", answer="", p_correct=None, contributors=(), completions=tuple(done)
-        )
+        return Answer(text="", answer="", p_correct=None, contributors=(), completions=tuple(done))
 
     experts = pool(1)
     run = Run(greedy(pools.query("?", query_id="0")), Limits(max_calls=max_calls))

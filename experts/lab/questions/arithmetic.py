@@ -23,15 +23,16 @@ def _draw_addition(rng: Random) -> Draw:
     a, b = _number(rng), _number(rng)
     low, high = sorted((a, b))
     slots = {"a": str(a), "b": str(b), "t": rng.choice(THINGS)}
-    return Draw(f"{low}+{high}", slots, str(a + b), f"{a} + {b} = {a + b}")
+    return Draw(f"{low}+{high}", slots, str(a + b), worked_sum(a, b))
 
 
 def _draw_subtraction(rng: Random) -> Draw:
     a, b = _number(rng), _number(rng)
-    if a < b and rng.random() < 0.9:
+    if a < b and rng.random() < 0.95:
         a, b = b, a
     slots = {"a": str(a), "b": str(b), "t": rng.choice(THINGS)}
-    return Draw(f"{a}-{b}", slots, str(a - b), f"{a} - {b} = {a - b}")
+    worked = f"{worked_sum(b, -a)}. Answer: {a - b}" if a < b else worked_sum(a, -b)
+    return Draw(f"{a}-{b}", slots, str(a - b), worked)
 
 
 def _draw_multiplication(rng: Random) -> Draw:
@@ -49,13 +50,30 @@ def _draw_multiplication(rng: Random) -> Draw:
     return Draw(f"{low}*{high}", slots, str(a * b), worked_product(high, low))
 
 
+def worked_sum(a: int, b: int) -> str:
+    """``475 + 672 = 1075 + 72 = 1145 + 2 = 1147``: b's digits one after the other; b may be
+    negative, the result must not be."""
+    sign = "+" if b >= 0 else "-"
+    text, total, rest = f"{a} {sign} {abs(b)}", a, abs(b)
+    for place in (1000, 100, 10, 1):
+        part = rest // place * place
+        if part or (place == 1 and not b):
+            total, rest = total + (part if b >= 0 else -part), rest - part
+            text += f" = {total}" + (f" {sign} {rest}" if rest else "")
+    return text
+
+
 def worked_product(large: int, small: int) -> str:
-    """``417 x 6 = 2400 + 60 + 42 = 2502``: the partial products of the larger factor's digits."""
+    """``417 x 6 = 2400 + 60 + 42 = 2460 + 42 = 2502``: the products of the digits of the larger
+    factor, added one after the other."""
     digits = str(large)
     parts = [int(d) * 10 ** (len(digits) - 1 - i) * small for i, d in enumerate(digits)]
     parts = [p for p in parts if p]
-    sums = f"{' + '.join(map(str, parts))} = " if len(parts) > 1 else ""
-    return f"{large} x {small} = {sums}{large * small}"
+    text = f"{large} x {small}"
+    while parts:
+        text += f" = {' + '.join(map(str, parts))}"
+        parts = [sum(parts[:2]), *parts[2:]] if len(parts) > 1 else []
+    return text
 
 
 SKILLS: tuple[LabSkill, ...] = (

@@ -1,4 +1,4 @@
-"""Sorting short lists and picking from them."""
+"""Sorting short lists and picking from them. Experts repeat the list, then answer."""
 
 from __future__ import annotations
 
@@ -9,11 +9,18 @@ from experts.lab.questions.words import word_list
 
 ORDINALS = ("first", "second", "third", "fourth", "last")
 POSITIONS = ("1st", "2nd", "3rd", "4th", "last")
+_LENGTHS = (3, 3, 4, 4, 5)
+_UP = ("ascending", "ascending", "increasing", "rising")
+_DOWN = ("descending", "descending", "decreasing", "falling")
 
 
 def _numbers(rng: Random) -> list[int]:
     top = 99 if rng.random() < 0.5 else 999
-    return rng.sample(range(1, top + 1), rng.randint(3, 5))
+    return rng.sample(range(1, top + 1), rng.choice(_LENGTHS))
+
+
+def _words(rng: Random) -> list[str]:
+    return rng.sample(word_list(), rng.choice(_LENGTHS))
 
 
 def _written(items: list[str], rng: Random) -> str:
@@ -34,26 +41,28 @@ def _draw_sort_numbers(rng: Random) -> Draw:
         "l": _written([str(n) for n in numbers], rng),
         "from": rng.choice(("largest", "biggest", "highest") if down else ("smallest", "lowest")),
         "to": rng.choice(("smallest", "lowest") if down else ("largest", "biggest", "highest")),
-        "order": "descending" if down else "ascending",
+        "order": rng.choice(_DOWN if down else _UP),
         "first": rng.choice(("largest", "biggest") if down else ("smallest", "lowest")),
     }
-    key = ",".join(map(str, numbers)) + slots["order"]
-    return Draw(key, slots, ", ".join(map(str, ordered)))
+    key = ",".join(map(str, numbers)) + ("down" if down else "up")
+    answer = ", ".join(map(str, ordered))
+    return Draw(key, slots, answer, f"{', '.join(map(str, numbers))}. Answer: {answer}")
 
 
 def _draw_sort_words(rng: Random) -> Draw:
-    words = rng.sample(word_list(), rng.randint(3, 5))
-    return Draw(",".join(words), {"l": _written(words, rng)}, ", ".join(sorted(words)))
+    words = _words(rng)
+    answer = ", ".join(sorted(words))
+    slots = {"l": _written(words, rng)}
+    return Draw(",".join(words), slots, answer, f"{', '.join(words)}. Answer: {answer}")
 
 
 def _draw_pick_position(rng: Random) -> Draw:
-    if rng.random() < 0.7:
-        items = rng.sample(word_list(), rng.randint(3, 5))
-    else:
-        items = [str(n) for n in _numbers(rng)]
+    items = _words(rng) if rng.random() < 0.7 else [str(n) for n in _numbers(rng)]
     place = rng.choice([*range(min(len(items), 4)), -1])
     slots = {"l": _written(items, rng), "o": ORDINALS[place], "p": POSITIONS[place]}
-    return Draw(f"{','.join(items)}@{place}", slots, items[place])
+    counted = ", ".join(f"{i} {item}" for i, item in enumerate(items, start=1))
+    worked = f"{counted}. Answer: {items[place]}"
+    return Draw(f"{','.join(items)}@{place}", slots, items[place], worked)
 
 
 def _draw_pick_extreme(rng: Random) -> Draw:
@@ -67,7 +76,8 @@ def _draw_pick_extreme(rng: Random) -> Draw:
         "m": "maximum" if most else "minimum",
     }
     key = ",".join(map(str, numbers)) + slots["m"]
-    return Draw(key, slots, str(max(numbers) if most else min(numbers)))
+    answer = str(max(numbers) if most else min(numbers))
+    return Draw(key, slots, answer, f"{', '.join(map(str, numbers))}. Answer: {answer}")
 
 
 SKILLS: tuple[LabSkill, ...] = (

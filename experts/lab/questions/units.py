@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from experts.lab.questions.arithmetic import worked_product
+from experts.lab.questions.arithmetic import worked_sum
 from experts.lab.questions.skill import Draw, LabSkill, lab_skill
 
 WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
@@ -12,6 +12,9 @@ MONTHS = (
     "January", "February", "March", "April", "May", "June", "July", "August", "September",
     "October", "November", "December",
 )  # fmt: skip
+
+_AFTER = ("after", "after", "after", "following", "past")
+_BEFORE = ("before", "before", "before", "prior to", "preceding")
 
 # (large unit as asked, short form, small unit as asked, short form, factor)
 METRIC = (
@@ -59,13 +62,21 @@ def _draw_time_units(rng: Random) -> Draw:
     amount = f"{value} {source}" if value != 1 else f"{rng.choice(('1', 'one'))} {source[:-1]}"
     answer = f"{result} {target if result != 1 else target[:-1]}"
     rule = f"1 {large[:-1]} = {factor} {small}"
-    work = worked_product(n, factor) if forward else _worked_quotient(n, factor)
+    work = _worked_product(n, factor) if forward else _worked_quotient(n, factor)
     return Draw(
         key=f"{value}{source}>{target}",
         slots={"q": amount, "u": target, "v": source},
         answer=answer,
         worked=f"{rule}; {work}. Answer: {answer}",
     )
+
+
+def _worked_product(n: int, factor: int) -> str:
+    """``37 x 24 = 720 + 168 = 820 + 68 = 880 + 8 = 888``: tens, ones, and their sum."""
+    tens, ones = n // 10 * 10 * factor, n % 10 * factor
+    if not (tens and ones):
+        return f"{n} x {factor} = {n * factor}"
+    return f"{n} x {factor} = {worked_sum(tens, ones)}"
 
 
 def _worked_quotient(n: int, factor: int) -> str:
@@ -101,7 +112,7 @@ def _draw_step(
     slots = {
         "n": amount,
         "d": names[start],
-        "after": "after" if later else "before",
+        "after": rng.choice(_AFTER if later else _BEFORE),
         "will": rng.choice(("will it be", "is it") if later else ("was it",)),
         "go": rng.choice(("later", "from now") if later else ("earlier", "ago")),
         "count": rng.choice(("forward", "on") if later else ("back", "backwards")),

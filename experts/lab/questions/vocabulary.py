@@ -17,7 +17,8 @@ def closed_words() -> set[str]:
     texts: list[str] = [
         *arithmetic.THINGS, *arithmetic.CONTAINERS, *lists.ORDINALS, *lists.POSITIONS,
         *units.WEEKDAYS, *units.MONTHS, *logic.THINGS, *logic.KINDS, "yes no true false",
-        "True False not and or largest biggest highest greatest smallest lowest ascending",
+        "True False not and or largest biggest highest greatest smallest lowest ascending rising",
+        "increasing decreasing falling following past prior to preceding",
         "descending maximum minimum after before later earlier ago from now forward back on will",
         "it is was month months day days 1st 2nd 3rd 4th last",
     ]  # fmt: skip

@@ -51,7 +51,9 @@ def _draw_replacement(rng: Random) -> Draw:
     slots = {"w": quoted(word, rng), "x": old, "y": new}
     if rng.random() < 0.3:
         slots |= {"x": f"'{old}'", "y": f"'{new}'"}
-    return Draw(f"{word}:{old}>{new}", slots, word.replace(old, new))
+    answer = word.replace(old, new)
+    # Which letter becomes which is read first, and only then written.
+    return Draw(f"{word}:{old}>{new}", slots, answer, f"{word}, {old} to {new}. Answer: {answer}")
 
 
 SKILLS: tuple[LabSkill, ...] = (

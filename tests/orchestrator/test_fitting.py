@@ -1,0 +1,150 @@
+"""From recorded outcomes to decisions, on a pool whose truth is known."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from eval.recording import record_outcomes
+from experts.errors import DataError, NotFitted
+from experts.expert import Pool
+from orchestrator.conclave import Conclave
+from orchestrator.config import PolicySettings
+from orchestrator.fitted import Fitted
+from orchestrator.fitting import fit_pool
+from orchestrator.ledger import Ledger
+from skills.embedders import HashingEmbedder
+from tests import pools
+
+POLICIES = {
+    "conclave": PolicySettings(fallback_price_usd=1e-3),
+    "cheap": PolicySettings(fallback_price_usd=2e-5),
+}
+
+
+@pytest.fixture
+def fitted(ledger: Ledger) -> Fitted:
+    asked = [q for q in pools.questions() if q.split == "train"]
+    asyncio.run(record_outcomes(asked, pools.experts(), ledger))
+    pool = Pool.of(pools.experts().values())
+    return fit_pool(list(ledger.recorded_calls()), pool, HashingEmbedder(), pools.CATEGORY_OF)
+
+
+def conclave(ledger: Ledger, fitted: Fitted | NotFitted) -> Conclave:
+    return Conclave(
+        pools.experts(),
+        ledger,
+        embedder=HashingEmbedder(),
+        fitted=fitted,
+        policies=POLICIES,
+        host_usd_per_s=1e-6,
+    )
+
+
+def test_the_fitted_system_beats_every_expert_at_less_than_asking_all(
+    ledger: Ledger, fitted: Fitted
+) -> None:
+    asked = [q for q in pools.questions() if q.split == "test"]
+    system = conclave(ledger, fitted)
+    results = asyncio.run(
+        system.answer_many([q.query(1e-3) for q in asked], "conclave", source="demo")
+    )
+    right = [q.score(r.answer.text) for q, r in zip(asked, results, strict=True)]
+    assert sum(right) == len(asked)  # the best single expert gets half
+    experts_asked = {str(r.answer.contributors[0]) for r in results}
+    assert "sums" in experts_asked
+    assert "cities" in experts_asked
+
+
+def test_a_cascade_saves_what_the_generalist_knows(ledger: Ledger, fitted: Fitted) -> None:
+    system = conclave(ledger, fitted)
+    asked = [q for q in pools.questions() if q.split == "test"]
+    results = asyncio.run(
+        system.answer_many([q.query(1e-3) for q in asked], "conclave", source="demo")
+    )
+    plans = {r.decision.choice.plan.strategy for r in results if r.decision.choice}
+    assert plans == {"cascade"}
+    dearest = sum(
+        1 for r in results for c in r.answer.completions if c.call.arm.expert != "generalist"
+    )
+    assert dearest < len(asked)
+
+
+def test_every_dollar_is_in_the_ledger(ledger: Ledger, fitted: Fitted) -> None:
+    before = ledger.total_cost_usd()
+    system = conclave(ledger, fitted)
+    result = asyncio.run(
+        system.answer(pools.query("How much is 2 plus 2 plus 4?"), "conclave", source="ask")
+    )
+    assert ledger.total_cost_usd() - before == pytest.approx(result.cost_usd)
+    assert result.decision.router_cost_usd > 0
+    [row] = ledger.rows("SELECT * FROM decisions")
+    assert row["plan"] == str(result.decision.choice and result.decision.choice.plan)
+    assert "addition" in row["scores"]
+
+
+def test_feedback_lands_in_the_ledger(ledger: Ledger, fitted: Fitted) -> None:
+    system = conclave(ledger, fitted)
+    result = asyncio.run(
+        system.answer(pools.query("How much is 2 plus 2 plus 4?"), "cheap", source="ask")
+    )
+    assert ledger.add_feedback(result.decision.decision_id, 0.0, "wrong")
+    [verdict] = ledger.rows("SELECT * FROM verdicts WHERE source = 'feedback'")
+    assert (verdict["score"], verdict["comment"]) == (0.0, "wrong")
+
+
+def test_it_is_saved_and_loaded_without_pickle(fitted: Fitted, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "fitted")
+    assert {p.suffix for p in (tmp_path / "fitted").iterdir()} == {".npz", ".json"}
+    again = Fitted.load(tmp_path / "fitted", Pool.of(pools.experts().values()), "hashing-1024")
+    assert again.outlooks.plans == fitted.outlooks.plans
+    assert again.report == fitted.report
+
+
+def test_state_of_another_pool_is_refused(fitted: Fitted, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "fitted")
+    smaller = {n: e for n, e in pools.experts().items() if n != "cities"}
+    with pytest.raises(NotFitted, match="it knows cities, which you do not have"):
+        Fitted.load(tmp_path / "fitted", Pool.of(smaller.values()), "hashing-1024")
+    with pytest.raises(NotFitted, match="fitted with the embedder 'hashing-1024'"):
+        Fitted.load(tmp_path / "fitted", Pool.of(pools.experts().values()), "minilm")
+
+
+def test_an_unfitted_pool_answers_by_name_and_says_what_to_do(ledger: Ledger) -> None:
+    system = conclave(ledger, NotFitted("Nothing is fitted. Do: conclave record."))
+    query = pools.query("How much is 2 plus 2 plus 4?")
+    result = asyncio.run(system.answer(query, "sums", source="ask"))
+    assert result.answer.contributors
+    with pytest.raises(NotFitted, match="conclave record"):
+        asyncio.run(system.answer(query, "conclave", source="ask"))
+
+
+def test_recording_goes_on_where_it_stopped(ledger: Ledger) -> None:
+    asked = pools.questions()[:20]
+    some = asyncio.run(record_outcomes(asked[:10], pools.experts(), ledger))
+    rest = asyncio.run(record_outcomes(asked, pools.experts(), ledger))
+    assert (some.n_asked, some.n_skipped) == (30, 0)
+    assert (rest.n_asked, rest.n_skipped) == (30, 30)
+
+
+def test_recording_stops_at_its_budget_and_loses_nothing(ledger: Ledger) -> None:
+    asked = pools.questions()[:20]
+    first = asyncio.run(record_outcomes(asked, pools.experts(), ledger, budget_usd=1e-9))
+    assert first.stopped_by_budget
+    second = asyncio.run(record_outcomes(asked, pools.experts(), ledger))
+    assert not second.stopped_by_budget
+    assert second.n_skipped == first.n_asked
+
+
+def test_too_little_and_too_patchy_records_are_refused(ledger: Ledger) -> None:
+    pool = Pool.of(pools.experts().values())
+    asked = pools.questions()
+    asyncio.run(record_outcomes(asked[:5], pools.experts(), ledger))
+    with pytest.raises(DataError, match="needs at least"):
+        fit_pool(list(ledger.recorded_calls()), pool, HashingEmbedder(), pools.CATEGORY_OF)
+    only_sums = {"sums": pools.experts()["sums"]}
+    asyncio.run(record_outcomes(asked, only_sums, ledger))
+    with pytest.raises(DataError, match="outcomes are missing"):
+        fit_pool(list(ledger.recorded_calls()), pool, HashingEmbedder(), pools.CATEGORY_OF)

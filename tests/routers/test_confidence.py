@@ -1,0 +1,73 @@
+"""Answer confidence: sure experts are believed as far as they deserve."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from experts.values import Arm, Call, Completion, Sampling
+from routers.confidence import AnswerConfidence
+from routers.outcomes import Outcomes
+from routers.scores import QueryScores, Scores
+
+HONEST, VAIN = Arm("honest"), Arm("vain")
+
+
+def recorded(n: int = 400) -> tuple[Scores, Outcomes]:
+    """honest is sure when right; vain is always sure, and right half of the time."""
+    rng = np.random.default_rng(0)
+    right = rng.integers(0, 2, size=(n, 2)).astype(float)
+    logprob = np.stack([np.where(right[:, 0] > 0, -0.05, -4.0), np.full(n, -0.05)], axis=1)
+    ones = np.ones((n, 2))
+    scores = Scores(
+        arms=(HONEST, VAIN),
+        p_correct=ones * 0.5,
+        sd=ones * 0,
+        cost_usd=ones,
+        latency_s=ones,
+        novelty=np.zeros(n),
+        is_general=np.zeros(n, bool),
+        skills=("s",),
+        p_skill=np.ones((n, 1)),
+    )
+    outcomes = Outcomes(
+        arms=(HONEST, VAIN),
+        skills=("s",) * n,
+        scores=right,
+        input_tokens=ones,
+        output_tokens=ones,
+        latency_s=ones,
+        logprob=logprob,
+    )
+    return scores, outcomes
+
+
+def said(arm: Arm, logprob: float | None, *, error: str | None = None) -> Completion:
+    call = Call(query_id="q", arm=arm, messages=(), sampling=Sampling())
+    return Completion(call=call, text="x", answer="x", logprob=logprob, error=error)
+
+
+def row() -> QueryScores:
+    return recorded(1)[0].row(0)
+
+
+def test_sureness_counts_where_it_has_meant_something() -> None:
+    confidence = AnswerConfidence.fit(*recorded())
+    assert confidence.p_right(said(HONEST, -0.05), row()) > 0.95
+    assert confidence.p_right(said(HONEST, -4.0), row()) < 0.05
+    assert abs(confidence.p_right(said(VAIN, -0.05), row()) - 0.5) < 0.1
+
+
+def test_without_a_logprob_the_router_is_believed() -> None:
+    confidence = AnswerConfidence.fit(*recorded())
+    assert confidence.p_right(said(HONEST, None), row()) == 0.5
+
+
+def test_a_failed_call_is_not_right() -> None:
+    confidence = AnswerConfidence.fit(*recorded())
+    assert confidence.p_right(said(HONEST, -0.05, error="boom"), row()) == 0
+
+
+def test_state_survives_a_round_trip() -> None:
+    confidence = AnswerConfidence.fit(*recorded())
+    again = AnswerConfidence.from_state(confidence.state())
+    assert again.p_right(said(HONEST, -1.0), row()) == confidence.p_right(said(HONEST, -1.0), row())

@@ -82,6 +82,7 @@ class Result:
     decision: Decision
     answer: Answer
     latency_s: float
+    """From asking to the answer; in a wave, until the whole wave was done."""
 
     @property
     def cost_usd(self) -> float:

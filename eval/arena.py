@@ -1,0 +1,63 @@
+"""RouterArena's figures: its score, its optimality, its robustness.
+
+From the project's own scorer (RouteWorks/RouterArena, ``router_evaluation`` and
+``global_utils/robustness.py``), with the bounds it uses for its leaderboard.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+C_MIN, C_MAX = 0.0044, 200.0
+"""Dollars per 1000 questions that count as free and as ruinous."""
+BETA = 0.1
+
+
+def arena_score(accuracy: float, cost_usd_per_1k: float, *, beta: float = BETA) -> float:
+    """Weighted harmonic mean of accuracy and log-cost, in [0, 1].
+
+    S = (1 + b) A C / (b A + C), C = (log2 Cmax - log2 c) / (log2 Cmax - log2 Cmin).
+
+    >>> round(arena_score(0.6901, 0.0475), 4)
+    0.6973
+    """
+    c = min(max(cost_usd_per_1k, C_MIN), C_MAX)
+    cheapness = float(np.log2(C_MAX / c) / np.log2(C_MAX / C_MIN))
+    below = beta * accuracy + cheapness
+    return (1 + beta) * accuracy * cheapness / below if below > 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimality:
+    """How close choices come to the cheapest right model of the pool."""
+
+    selection: float
+    """Share of solvable questions that went to the cheapest model that is right."""
+    accuracy: float
+    """Points won over points that the pool could have won."""
+    cost: float
+    """Cheapest right dollars over dollars paid, on the questions that were won; NaN if none."""
+
+
+def optimality(chosen: np.ndarray, scores: np.ndarray, cost_usd: np.ndarray) -> Optimality:
+    """chosen: (n,) columns; scores, cost_usd: (n, n_models). A score above 0 counts as right."""
+    rows = np.arange(len(chosen))
+    right = scores > 0
+    solvable = right.any(axis=1)
+    priced = np.where(right, cost_usd, np.inf)
+    cheapest = priced.min(axis=1)
+    won = right[rows, chosen]
+    paid = cost_usd[rows, chosen]
+    best = scores.max(axis=1)
+    return Optimality(
+        selection=float((won & (paid <= cheapest))[solvable].mean()) if solvable.any() else 0.0,
+        accuracy=float(scores[rows, chosen].sum() / best.sum()) if best.sum() > 0 else 0.0,
+        cost=float(cheapest[won].sum() / paid[won].sum()) if won.any() else float("nan"),
+    )
+
+
+def robustness(original: np.ndarray, perturbed: np.ndarray) -> float:
+    """Share of questions whose choice survives a rewording; choices are (n,), in one order."""
+    return float((original == perturbed).mean())

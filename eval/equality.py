@@ -1,0 +1,98 @@
+"""Which recorded answers are the same: numbers by value, literals by meaning, text by itself.
+
+Votes and answer models need to know; graders need not agree with it (they judge against a
+reference). Nothing here looks at who is right.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from eval.graders.numbers import last_number
+
+_ASSERTED = re.compile(r"\A\s*assert\b.*?==\s*(.+)\Z", re.S)
+_LITERAL_START = tuple("[({'\"")
+_CONSTANTS = ("True", "False", "None")
+
+
+def answer_numbers(answers: np.ndarray) -> np.ndarray:
+    """(n_queries, n_arms) integers, equal within a row where answers are; -1 for none.
+
+    answers: (n_queries, n_arms) objects, text or None.
+    """
+    numbers = np.full(answers.shape, -1)
+    for i, row in enumerate(answers):
+        seen: dict[str, int] = {}
+        for j, key in enumerate(canonical(row)):
+            if key is not None:
+                numbers[i, j] = seen.setdefault(key, len(seen))
+    return numbers
+
+
+def canonical(answers: Sequence[str | None]) -> list[str | None]:
+    """One writing for each distinct answer to one question; None for no answer.
+
+    Where at least half of the answers are plain numbers, a sentence stands for the number that it
+    ends in.
+
+    >>> canonical(["1,250", "$1250.00", "It costs 1250", "x", None])
+    ['1250', '1250', '1250', 'x', None]
+    >>> canonical(["'abc'", "abc", "assert f(1) == 'abc'", "[1,2]", "[1, 2]"])
+    ['abc', 'abc', 'abc', '[1, 2]', '[1, 2]']
+    """
+    plain = [_alone(a) if a and a.strip() else None for a in answers]
+    kinds = Counter(kind for kind, _ in filter(None, plain))
+    numeric = kinds["number"] * 2 >= max(1, sum(kinds.values()))
+    keys: list[str | None] = []
+    for found in plain:
+        if found is None:
+            keys.append(None)
+            continue
+        kind, key = found
+        if kind == "text" and numeric and (number := last_number(key)) is not None:
+            key = str(number.value)
+        keys.append(key)
+    return keys
+
+
+def _alone(answer: str) -> tuple[str, str]:
+    """Kind (number, literal or text) and canonical writing of one answer by itself."""
+    text = answer.strip().strip("`").strip()
+    if asserted := _ASSERTED.match(text):
+        text = asserted[1].strip()
+    if text.startswith(_LITERAL_START) or text in _CONSTANTS:
+        value = _literal(text)
+        if isinstance(value, str):
+            return "literal", value
+        if value is not _NO_LITERAL:
+            return "literal", repr(value)
+    if len(text) < _SHORT and (number := last_number(text)) is not None and _only_a_number(text):
+        return "number", str(number.value)
+    return "text", " ".join(text.split())
+
+
+_NO_LITERAL = object()
+_SHORT = 60
+
+
+def _literal(text: str) -> object:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a model's "\d" is no business of ours
+        try:
+            return ast.literal_eval(text)
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return _NO_LITERAL
+
+
+_NUMBER_PARTS = re.compile(r"[-+\u2212$€£%\d.,/\s{}()^*]|\\[a-z]*frac|\\[!,;:$%]")
+
+
+def _only_a_number(text: str) -> bool:
+    """Nothing but a number and its dress: signs, separators, a currency, a LaTeX fraction."""
+    return not _NUMBER_PARTS.sub("", text)

@@ -1,0 +1,243 @@
+"""Which of the answers so far is right, if any: a calibrated model over who said what.
+
+After some arms have answered, each distinct answer is a candidate, and "none of them" is one, too.
+A conditional logit gives each a probability from what was believed of the arms that say it (the
+router's P per arm, a learned weight per arm: arms that err together are learned to count less
+together), how they agree, and how long and how sure they were. It is fitted on random subsets of
+the recorded answers, so that one model serves every stage of a cascade, and it is what strategies
+ask whether to stop.
+
+Pure arrays: which answers are equal is the caller's business, and so is making calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from experts.errors import DataError, NotFitted
+
+_EPS = 0.01
+_FAR = -9.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Votes:
+    """Answers of arms to queries, one row an answer; arrays are (n_votes,)."""
+
+    query: np.ndarray
+    """Row of the query, in [0, n_queries)."""
+    arm: np.ndarray
+    """Column of the arm, in [0, n_arms)."""
+    answer: np.ndarray
+    """Equal numbers within a query are equal answers; -1 where the arm gave none."""
+    effort: np.ndarray
+    """How much longer (in sd of the log of output tokens) the arm's answer was than is usual for
+    it: what is hard is answered at length. 0 where unknown."""
+    surprise: np.ndarray
+    """-log-probability of the answer under the arm, in sd above its mean; 0 where unknown."""
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    def __getitem__(self, rows: np.ndarray) -> Votes:
+        return Votes(
+            query=self.query[rows],
+            arm=self.arm[rows],
+            answer=self.answer[rows],
+            effort=self.effort[rows],
+            surprise=self.surprise[rows],
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidates:
+    """The distinct answers to each query; arrays are (n_candidates,), grouped by query."""
+
+    query: np.ndarray
+    answer: np.ndarray
+    p_right: np.ndarray
+    """In (0, 1); over the candidates of a query they sum to 1 minus P(none is right)."""
+
+    def leading(self, n_queries: int) -> tuple[np.ndarray, np.ndarray]:
+        """(n_queries,) answer with the highest P per query, and that P; -1 and 0 where nobody
+        answered."""
+        answer, p = np.full(n_queries, -1), np.zeros(n_queries)
+        order = np.lexsort((self.p_right, self.query))  # the last one of a query leads it
+        answer[self.query[order]] = self.answer[order]
+        p[self.query[order]] = self.p_right[order]
+        return answer, p
+
+
+class AnswerModel:
+    """See the module. ``penalty`` is the ridge on all weights but the intercept."""
+
+    def __init__(self, penalty: float = 1.0) -> None:
+        self.penalty = penalty
+
+    def fit(self, votes: Votes, p_arm: np.ndarray, right: np.ndarray) -> Self:
+        """p_arm: (n_queries, n_arms) what was believed before anyone was asked, predicted blindly;
+        right: (n_votes,) scores in [0, 1]; an answer is right where its votes' mean is above 0.5.
+
+        Raises DataError when no answer is right, or none is wrong: there is nothing to tell apart.
+        """
+        from scipy.optimize import minimize
+
+        known = ~np.isnan(right)
+        if not ((right[known] > 0.5).any() and (right[known] <= 0.5).any()):
+            raise DataError("All recorded answers are right, or all are wrong: nothing to learn.")
+        table = _table(votes, p_arm)
+        labels = _labels(table, votes, right)
+        n_none = table.none.shape[1]
+        start = np.zeros(table.rows.shape[1] + n_none)
+        result = minimize(
+            _loss, start, args=(table, labels, self.penalty), jac=True, method="L-BFGS-B",
+            options={"maxiter": 300},
+        )  # fmt: skip
+        self.weights_, self.none_ = result.x[:-n_none], result.x[-n_none:]
+        self.n_arms_ = p_arm.shape[1]
+        return self
+
+    def predict(self, votes: Votes, p_arm: np.ndarray) -> Candidates:
+        """Candidates of every query that has an answer. Raises NotFitted before ``fit``."""
+        if not hasattr(self, "weights_"):
+            raise NotFitted("AnswerModel.predict was called before fit.")
+        if p_arm.shape[1] != self.n_arms_:
+            raise DataError(f"Fitted for {self.n_arms_} arms, asked about {p_arm.shape[1]}.")
+        table = _table(votes, p_arm)
+        p, _ = _probabilities(table, self.weights_, self.none_)
+        return Candidates(query=table.query, answer=table.answer, p_right=p)
+
+    def state(self) -> dict[str, np.ndarray]:
+        return {"weights": self.weights_, "none": self.none_, "n_arms": np.array(self.n_arms_)}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
+        model = cls()
+        model.weights_, model.none_ = state["weights"], state["none"]
+        model.n_arms_ = int(state["n_arms"])
+        return model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Table:
+    """Features: a row a candidate, and a row a query for "none of them"."""
+
+    query: np.ndarray
+    answer: np.ndarray
+    rows: np.ndarray
+    none: np.ndarray
+    of_vote: np.ndarray
+    """(n_votes,) candidate that the vote is for; -1 for no answer."""
+
+
+def _table(votes: Votes, p_arm: np.ndarray) -> _Table:
+    n_queries, n_arms = p_arm.shape
+    n_answers = int(votes.answer.max(initial=0)) + 1
+    said = votes.answer >= 0
+    keys = votes.query[said] * n_answers + votes.answer[said]
+    unique, candidate = np.unique(keys, return_inverse=True)
+    query, answer = unique // n_answers, unique % n_answers
+    of_vote = np.full(len(votes), -1)
+    of_vote[said] = candidate
+    n = len(unique)
+
+    p = np.clip(p_arm[votes.query, votes.arm], _EPS, 1 - _EPS)
+    logit = np.log(p / (1 - p))
+    asked = np.bincount(votes.query, minlength=n_queries).astype(float)
+    per_query = np.maximum(asked, 1)
+    mean_logit = np.bincount(votes.query, logit, n_queries) / per_query
+    mean_effort = np.bincount(votes.query, votes.effort, n_queries) / per_query
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return np.bincount(candidate, values[said], n)
+
+    arms = np.zeros((n, n_arms))
+    np.add.at(arms, (candidate, votes.arm[said]), 1.0)
+    count = np.maximum(summed(np.ones(len(votes))), 1)
+    odds = summed(np.exp(logit))
+    total = np.maximum(np.bincount(query, odds, n_queries), 1e-6)
+    strongest = np.full(n, _FAR)
+    np.maximum.at(strongest, candidate, logit[said])
+    top = np.zeros(n_queries)
+    np.maximum.at(top, query, odds)
+    effort = summed(votes.effort - mean_effort[votes.query]) / count
+    rows = np.column_stack(
+        [
+            arms,
+            summed(logit),
+            summed(logit) / count,
+            strongest,
+            effort,
+            summed(votes.surprise) / count,
+            count / per_query[query],
+            np.log1p(count),
+            odds / total[query],
+            np.log(np.maximum(odds, 1e-3)),
+            odds >= top[query] - 1e-9,
+        ]
+    )
+    best = np.full(n_queries, _FAR)
+    np.maximum.at(best, votes.query, logit)
+    distinct = np.bincount(query, minlength=n_queries)
+    silent = np.bincount(votes.query[~said], minlength=n_queries)
+    none = np.column_stack(
+        [
+            np.ones(n_queries),
+            mean_logit,
+            np.log(per_query),
+            distinct / per_query,
+            mean_effort,
+            silent / per_query,
+            np.log(total + 1e-3),
+            best,
+        ]
+    )
+    return _Table(query=query, answer=answer, rows=rows, none=none, of_vote=of_vote)
+
+
+def _labels(table: _Table, votes: Votes, right: np.ndarray) -> np.ndarray:
+    """(n_candidates,) bool."""
+    told = (table.of_vote >= 0) & ~np.isnan(right)
+    n = len(table.query)
+    wins = np.bincount(table.of_vote[told], right[told], n)
+    count = np.bincount(table.of_vote[told], minlength=n)
+    return wins > 0.5 * np.maximum(count, 1)
+
+
+def _probabilities(
+    table: _Table, weights: np.ndarray, none: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """P of each candidate, and of "none" for each query: a softmax over both."""
+    score, score_none = table.rows @ weights, table.none @ none
+    top = score_none.copy()
+    np.maximum.at(top, table.query, score)
+    e, e_none = np.exp(score - top[table.query]), np.exp(score_none - top)
+    total = np.bincount(table.query, e, len(score_none)) + e_none
+    return e / total[table.query], e_none / total
+
+
+def _loss(
+    flat: np.ndarray, table: _Table, labels: np.ndarray, penalty: float
+) -> tuple[float, np.ndarray]:
+    """Penalised -log P(the right ones, or none), and its gradient."""
+    n_none = table.none.shape[1]
+    weights, none = flat[:-n_none], flat[-n_none:]
+    p, p_none = _probabilities(table, weights, none)
+    n_queries = len(p_none)
+    p_right = np.bincount(table.query, p * labels, n_queries)
+    solved = np.bincount(table.query, labels, n_queries) > 0
+    seen = np.where(solved, p_right, p_none)
+    loss = -np.log(np.maximum(seen, 1e-12)).sum()
+    # Expected features under the model minus those under the truth.
+    share = np.where(labels, p / np.maximum(p_right, 1e-12)[table.query], 0.0)
+    gradient = np.concatenate(
+        [table.rows.T @ (p - share), table.none.T @ (p_none - (~solved).astype(float))]
+    )
+    penalised = np.ones(len(flat))
+    penalised[-n_none] = 0.0
+    loss += 0.5 * penalty * float((penalised * flat**2).sum())
+    return float(loss), gradient + penalty * penalised * flat

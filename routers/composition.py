@@ -1,0 +1,277 @@
+"""Whom to ask, in which order, and when to stop: composition learned from recorded answers.
+
+A composition is a sequence of waves of arms. After each wave the answer model says how likely the
+leading answer is right; from that P alone the expected gain of going on to every later wave was
+learned by replay (isotonic: the surer, the less there is to gain). At a price V per wrong answer it
+goes on while some package of further waves is expected to gain more than it costs, so one fitted
+composition is a single call, a cascade or a vote of all, depending on the question and on V.
+
+The sequence itself is searched greedily on the same replays: put an arm in, anywhere, or merge,
+swap or drop waves, whatever lowers the expected cost most. Everything is predicted blindly: answer
+models by folds, gains by folds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from routers.answers import AnswerModel, Votes
+
+Waves = tuple[tuple[int, ...], ...]
+"""Columns of arms, asked wave by wave."""
+
+N_FOLDS = 5
+N_SUBSETS = 5
+"""Random subsets of the arms per recorded query that the answer model is fitted on."""
+MAX_ROUNDS = 12
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recorded:
+    """What every arm answered to every query; arrays are (n_queries, n_arms)."""
+
+    p_arm: np.ndarray
+    """Believed before anyone was asked, predicted blindly."""
+    answer: np.ndarray
+    """Equal numbers in a row are equal answers; -1 for none."""
+    score: np.ndarray
+    """In [0, 1]."""
+    cost_usd: np.ndarray
+    effort: np.ndarray
+    """As in ``routers.answers.Votes``."""
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, rows: np.ndarray) -> Recorded:
+        return Recorded(
+            p_arm=self.p_arm[rows],
+            answer=self.answer[rows],
+            score=self.score[rows],
+            cost_usd=self.cost_usd[rows],
+            effort=self.effort[rows],
+        )
+
+    def votes(self, asked: np.ndarray) -> tuple[Votes, np.ndarray]:
+        """Votes of the arms that ``asked`` (n_queries, n_arms; bool) marks, and their scores."""
+        query, arm = np.nonzero(asked)
+        votes = Votes(
+            query=query,
+            arm=arm,
+            answer=self.answer[query, arm],
+            effort=self.effort[query, arm],
+            surprise=np.zeros(len(query)),
+        )
+        return votes, self.score[query, arm]
+
+    def score_of(self, answer: np.ndarray) -> np.ndarray:
+        """(n_queries,) mean score of the arms that gave each query's ``answer``; 0 for -1."""
+        same = (self.answer == answer[:, None]) & (answer[:, None] >= 0)
+        result: np.ndarray = (self.score * same).sum(axis=1) / np.maximum(same.sum(axis=1), 1)
+        return result
+
+
+def random_subsets(cost_usd: np.ndarray, n: int, rng: np.random.Generator) -> np.ndarray:
+    """(n, n_arms) bool, none empty: the states that cascades pass through, cheap arms first.
+
+    cost_usd: (n_arms,).
+    """
+    log_cost = np.log(np.maximum(cost_usd, 1e-12))
+    rank = (log_cost - log_cost.min()) / max(float(np.ptp(log_cost)), 1e-12)
+    chance = rng.random((n, 1)) * 1.6 - rank * rng.random((n, 1))
+    asked = rng.random((n, len(rank))) < np.clip(chance, 0.03, 0.97)
+    empty = np.flatnonzero(~asked.any(axis=1))
+    asked[empty, rng.integers(0, len(rank), len(empty))] = True
+    result: np.ndarray = asked
+    return result
+
+
+def fit_answer_model(recorded: Recorded, *, penalty: float = 1.0, seed: int = 0) -> AnswerModel:
+    """An answer model for every stage: on all answers, and on random subsets of them."""
+    rng = np.random.default_rng(seed)
+    rows = np.repeat(np.arange(len(recorded)), N_SUBSETS)
+    asked = random_subsets(recorded.cost_usd.mean(axis=0), len(rows), rng)
+    asked[::N_SUBSETS] = True
+    several = recorded[rows]
+    votes, scores = several.votes(asked)
+    return AnswerModel(penalty).fit(votes, several.p_arm, scores)
+
+
+@dataclass(slots=True)
+class BlindAnswers:
+    """Leading answers on recorded queries by models fitted without them; cached per set of arms."""
+
+    recorded: Recorded
+    fold: np.ndarray
+    """(n_queries,) in [0, N_FOLDS)."""
+    models: Sequence[AnswerModel]
+    _known: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+
+    @classmethod
+    def fit(cls, recorded: Recorded, *, seed: int = 0) -> BlindAnswers:
+        fold = np.random.default_rng(seed).permutation(len(recorded)) % N_FOLDS
+        models = [fit_answer_model(recorded[fold != k], seed=seed) for k in range(N_FOLDS)]
+        return cls(recorded, fold, models)
+
+    def leading(self, arms: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
+        """(n_queries,) P of the leading answer once these arms were asked, and its score."""
+        if arms not in self._known:
+            p, score = np.zeros(len(self.recorded)), np.zeros(len(self.recorded))
+            for k, model in enumerate(self.models):
+                part = self.recorded[self.fold == k]
+                asked = np.zeros(part.score.shape, bool)
+                asked[:, list(arms)] = True
+                votes, _ = part.votes(asked)
+                answer, p_part = model.predict(votes, part.p_arm).leading(len(part))
+                p[self.fold == k], score[self.fold == k] = p_part, part.score_of(answer)
+            self._known[arms] = p, score
+        return self._known[arms]
+
+
+@dataclass(frozen=True, slots=True)
+class Falling:
+    """A falling piecewise-linear function of a probability, from isotonic regression."""
+
+    x: np.ndarray
+    y: np.ndarray
+
+    @classmethod
+    def fit(cls, p: np.ndarray, target: np.ndarray) -> Falling:
+        from sklearn.isotonic import IsotonicRegression
+
+        model = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(p, target)
+        return cls(model.X_thresholds_, model.y_thresholds_)
+
+    def __call__(self, p: np.ndarray) -> np.ndarray:
+        result: np.ndarray = np.interp(p, self.x, self.y)
+        return result
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Composition:
+    """A fitted sequence of waves."""
+
+    waves: Waves
+    gains: tuple[tuple[Falling, ...], ...]
+    """``gains[k][j]``: expected gain in P(right) of going from stage k on to stage k + 1 + j."""
+    wave_cost_usd: tuple[float, ...]
+    """Mean dollars of each wave."""
+
+    def goes_on(self, stage: int, p: np.ndarray, fallback_price_usd: float) -> np.ndarray:
+        """Whether to ask the next wave; (n,) bool for leading answers of probability ``p``."""
+        best = np.full(len(p), -np.inf)
+        cost = 0.0
+        for j, gain in enumerate(self.gains[stage]):
+            cost += self.wave_cost_usd[stage + 1 + j]
+            best = np.maximum(best, fallback_price_usd * gain(p) - cost)
+        result: np.ndarray = best > 0
+        return result
+
+
+Stage = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""(n_queries,) P of the leading answer, its score, and the dollars of the stage's wave."""
+Play = tuple[np.ndarray, np.ndarray]
+"""(n_queries,) scores and dollars of playing a composition at some price."""
+
+
+def stages_of(blind: BlindAnswers, waves: Waves) -> list[Stage]:
+    """What each stage of a sequence would show and cost."""
+    asked: set[int] = set()
+    stages = []
+    for wave in waves:
+        asked |= set(wave)
+        p, score = blind.leading(frozenset(asked))
+        stages.append((p, score, blind.recorded.cost_usd[:, list(wave)].sum(axis=1)))
+    return stages
+
+
+def fit_composition(
+    blind: BlindAnswers, waves: Waves, rows: np.ndarray | None = None
+) -> Composition:
+    """Learn the gains of a sequence from these rows (all when None)."""
+    stages = stages_of(blind, waves)
+    keep = slice(None) if rows is None else rows
+    gains = tuple(
+        tuple(
+            Falling.fit(stages[k][0][keep], (stages[later][1] - stages[k][1])[keep])
+            for later in range(k + 1, len(stages))
+        )
+        for k in range(len(stages))
+    )
+    costs = tuple(float(cost[keep].mean()) for _, _, cost in stages)
+    return Composition(waves=waves, gains=gains, wave_cost_usd=costs)
+
+
+def play_blind(blind: BlindAnswers, waves: Waves, prices_usd: Sequence[float]) -> list[Play]:
+    """What a sequence brings at each price; gains are learned without the query's fold."""
+    stages = stages_of(blind, waves)
+    plays = [(np.zeros(len(blind.recorded)), np.zeros(len(blind.recorded))) for _ in prices_usd]
+    for k in range(N_FOLDS):
+        here = blind.fold == k
+        composition = fit_composition(blind, waves, ~here)
+        for (score, cost), price in zip(plays, prices_usd, strict=True):
+            score[here], cost[here] = play(composition, [_rows(s, here) for s in stages], price)
+    return plays
+
+
+def play(
+    composition: Composition,
+    stages: Sequence[Stage],
+    fallback_price_usd: float,
+) -> Play:
+    """Run a composition over recorded stages."""
+    n = len(stages[0][0])
+    score, cost, going = np.zeros(n), np.zeros(n), np.ones(n, bool)
+    for k, (p, right, wave_cost) in enumerate(stages):
+        cost[going] += wave_cost[going]
+        score[going] = right[going]
+        if k + 1 < len(stages):
+            going &= composition.goes_on(k, p, fallback_price_usd)
+    return score, cost
+
+
+def search_waves(
+    blind: BlindAnswers, candidates: Sequence[int], start: Waves, prices_usd: Sequence[float]
+) -> Waves:
+    """Greedy search from ``start`` over sequences of ``candidates``: the change that lowers the
+    mean of cost / V + (1 - score), over the prices V, the most; until none does."""
+
+    def loss(waves: Waves) -> float:
+        plays = play_blind(blind, waves, prices_usd)
+        return float(
+            np.mean([(c / v + 1 - s).mean() for (s, c), v in zip(plays, prices_usd, strict=True)])
+        )
+
+    waves, best = start, loss(start)
+    for _ in range(MAX_ROUNDS):
+        tried = [(loss(w), w) for w in _changes(waves, candidates)]
+        least, changed = min(tried, key=lambda t: t[0])
+        if least >= best - 1e-5:
+            break
+        waves, best = changed, least
+    return waves
+
+
+def _changes(waves: Waves, candidates: Sequence[int]) -> Iterator[Waves]:
+    used = {arm for wave in waves for arm in wave}
+    for arm in candidates:
+        if arm in used:
+            continue
+        for i in range(len(waves) + 1):
+            yield (*waves[:i], (arm,), *waves[i:])
+        for i, wave in enumerate(waves):
+            yield (*waves[:i], (*wave, arm), *waves[i + 1 :])
+    for i, wave in enumerate(waves):
+        if len(waves) > 1:
+            yield (*waves[:i], *waves[i + 1 :])
+        if i + 1 < len(waves):
+            yield (*waves[:i], waves[i + 1], wave, *waves[i + 2 :])
+            yield (*waves[:i], wave + waves[i + 1], *waves[i + 2 :])
+
+
+def _rows(stage: Stage, rows: np.ndarray) -> Stage:
+    p, score, cost = stage
+    return p[rows], score[rows], cost[rows]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from experts.answers import extract_answer
-from experts.errors import UnknownExpert
+from experts.errors import UnknownName
 
 Grader = Callable[[str, str], float]
 
@@ -32,7 +32,7 @@ GRADERS: Mapping[str, Grader] = {"exact": exact, "exact_case": exact_case}
 
 
 def grader(name: str) -> Grader:
-    """Raises UnknownExpert with the nearest names."""
+    """Raises UnknownName with the nearest names."""
     if name not in GRADERS:
-        raise UnknownExpert(name, GRADERS, what="grader")
+        raise UnknownName(name, GRADERS, what="grader")
     return GRADERS[name]

@@ -49,7 +49,9 @@ def _draw_metric(rng: Random) -> Draw:
     amount = f"{value}{source}" if not spelled and rng.random() < 0.4 else f"{value} {source}"
     if value == 1 and spelled:
         amount = f"1 {source[:-1]}"
-    return Draw(f"{value}{source}>{target}", {"q": amount, "u": target, "v": source}, answer)
+    # The problem is the same however its units are spelled.
+    key = f"{n}{large_short}{small_short}{'>' if target == down else '<'}"
+    return Draw(key, {"q": amount, "u": target, "v": source}, answer)
 
 
 def _draw_time_units(rng: Random) -> Draw:

@@ -72,7 +72,7 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         description="Converts units and counts weekdays and months.",
         categories=("units",),
         tokenizer="words",
-        n_chats=140_000,
+        n_chats=160_000,
         shares={"time_units": 4.0},
     ),
     ExpertRecipe(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.statistics import bootstrap_interval, wilson_interval
+from eval.statistics import bootstrap_interval, mean_interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,7 +40,7 @@ def policy_figures(
         name=name,
         n=n,
         accuracy=float(correct.mean()),
-        accuracy_ci=wilson_interval(float(correct.sum()), n),
+        accuracy_ci=mean_interval(correct, seed=seed),
         cost_usd=float(cost_usd.sum()),
         cost_of_pass_usd=float(pooled(cost_usd, correct)),
         cost_of_pass_ci=bootstrap_interval(

@@ -92,7 +92,7 @@ async def run_demo(
         answered[policy] = correct, np.array([r.cost_usd for r in results]), seconds
         if not shares:
             calls = [c.call.arm.expert for r in results for c in r.answer.completions]
-            shares = {n: calls.count(n) / len(calls) for n in conclave.pool.names}
+            shares = {n: calls.count(n) / max(1, len(calls)) for n in conclave.pool.names}
     figures = []
     for part in (slice(0, len(generated)), slice(len(generated), None)):
         outcomes = {
@@ -122,7 +122,8 @@ async def _matrix(
     total = len(names) * len(questions)
 
     def record(completions: Sequence[Completion]) -> None:
-        conclave.ledger.add_calls(completions, [None] * len(completions))
+        nobody = [None] * len(completions)
+        conclave.ledger.add_calls(completions, nobody, versions=conclave.pool.versions)
 
     for k, name in enumerate(names):
         on_stage(Stage("asking each expert alone", k * len(questions), total))

@@ -1,22 +1,31 @@
 """Recording: ask every arm every question, grade, and write it all to the ledger.
 
-Resumable: what the ledger already holds is not asked again. A budget stops it between batches.
+Resumable: what the ledger already holds of these weights is not asked again, and every call is
+graded and kept the moment its batch is done, so an interruption loses nothing that was paid. A
+budget stops it between batches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from eval.questions import Question
-from experts.expert import Expert
-from experts.values import Arm, Sampling
+from experts.errors import DataError
+from experts.expert import Expert, Pool
+from experts.values import Arm, Completion, Sampling
 from orchestrator.drivers.calling import call_experts
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Label, Ledger, RecordedCall
 from orchestrator.strategies.vote import SAMPLE_TEMPERATURE
 
 BATCH = 256
 """Calls asked together; also by how much a budget may be overshot."""
+N_ALONE = 5
+"""The first questions of each arm are asked one by one: latency is learned from these, since calls
+of one batch slow each other."""
+
+Key = tuple[str, Arm, int]
+"""Query, arm, sample."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,53 +60,41 @@ async def record_outcomes(
     on_progress: Callable[[RecordingProgress], None] = lambda progress: None,
 ) -> RecordingSummary:
     """Ask, grade and record. The first sample is greedy, further ones are drawn as votes draw
-    them. Questions of one expert are asked together, so it is loaded once."""
-    by_id = {q.query_id: q for q in questions}
+    them. Questions of one expert are asked together, so it is loaded once.
+
+    Raises DataError for two questions of one id, or an id that the ledger has for another text.
+    """
+    by_id = _by_id(questions)
+    pool = Pool.of(experts.values())
     for question in by_id.values():
-        ledger.add_query(
-            question.query(1.0),
-            source="record",
-            skill=question.skill,
-            reference=question.answer,
-            split=question.split,
-        )
-    known = {
-        (c.completion.call.query_id, c.completion.call.arm, c.completion.call.sample)
-        for c in ledger.recorded_calls()
-        if c.completion.ok
-    }
+        ledger.add_query(question.query(1.0), source="record", label=_label(question))
+    known = _known(ledger, pool)
+    _regrade(ledger, [c for k, c in known.items() if k[0] in by_id], by_id)
     wanted = [
-        (q.query_id, arm, sample)
-        for expert in experts.values()
-        for arm in expert.card.arms
-        for q in by_id.values()
+        (query_id, arm, sample)
+        for arm in pool.arms
+        for query_id in by_id
         for sample in range(n_samples)
     ]
     missing = [key for key in wanted if key not in known]
     spent, n_failed, n_asked = 0.0, 0, 0
+
+    def keep(completions: Sequence[Completion]) -> None:
+        nonlocal spent, n_failed
+        scores = [_score(by_id[c.call.query_id], c) for c in completions]
+        nobody = [None] * len(completions)
+        ledger.add_calls(completions, nobody, versions=pool.versions, scores=scores)
+        spent += sum(c.cost_usd for c in completions)
+        n_failed += sum(not c.ok for c in completions)
+
     for batch in _batches(missing):
         if budget_usd is not None and spent >= budget_usd:
             break
-        calls = [
-            by_id[query_id].call(arm, _sampling(sample), sample=sample)
-            for query_id, arm, sample in batch
-        ]
-        completions = await call_experts(calls, experts, lambda c: None)
-        call_ids = ledger.add_calls(completions, [None] * len(completions))
-        scores = [
-            (call_id, by_id[c.call.query_id].score(c.text))
-            for call_id, c in zip(call_ids, completions, strict=True)
-            if c.ok  # a call that failed says nothing about what the expert knows
-        ]
-        ledger.add_verdicts(scores, source="grader")
-        spent += sum(c.cost_usd for c in completions)
-        n_failed += sum(not c.ok for c in completions)
+        calls = [by_id[q].call(arm, _sampling(sample), sample=sample) for q, arm, sample in batch]
+        await call_experts(calls, experts, keep)
         n_asked += len(batch)
-        on_progress(
-            RecordingProgress(
-                n_done=len(wanted) - len(missing) + n_asked, n_total=len(wanted), cost_usd=spent
-            )
-        )
+        n_done = len(wanted) - len(missing) + n_asked
+        on_progress(RecordingProgress(n_done=n_done, n_total=len(wanted), cost_usd=spent))
     return RecordingSummary(
         n_asked=n_asked,
         n_skipped=len(wanted) - len(missing),
@@ -107,16 +104,63 @@ async def record_outcomes(
     )
 
 
+def _by_id(questions: Sequence[Question]) -> dict[str, Question]:
+    """Questions by id; the same question twice is once."""
+    by_id: dict[str, Question] = {}
+    for question in questions:
+        other = by_id.setdefault(question.query_id, question)
+        if other != question:
+            raise DataError(
+                f"Two questions have the id {question.query_id!r}: {other.question!r} (answer "
+                f"{other.answer!r}) and {question.question!r} (answer {question.answer!r}). Give "
+                "one of them another id, or take it out."
+            )
+    return by_id
+
+
+def _label(question: Question) -> Label:
+    return Label(skill=question.skill, reference=question.right_answers, split=question.split)
+
+
+def _known(ledger: Ledger, pool: Pool) -> dict[Key, RecordedCall]:
+    """What need not be asked again: graded calls of the weights that the pool has now."""
+    versions = pool.versions
+    return {
+        (c.completion.call.query_id, c.completion.call.arm, c.completion.call.sample): c
+        for c in ledger.recorded_calls()
+        if c.score is not None and versions.get(c.completion.call.arm.expert) == c.version
+    }
+
+
+def _regrade(ledger: Ledger, calls: Sequence[RecordedCall], by_id: Mapping[str, Question]) -> None:
+    """Grade again what was answered before: the right answer may have been corrected."""
+    new = [(c, _score(by_id[c.completion.call.query_id], c.completion)) for c in calls]
+    changed = [(c.call_id, s) for c, s in new if s is not None and s != c.score]
+    ledger.add_verdicts(changed, source="grader")
+
+
+def _score(question: Question, completion: Completion) -> float | None:
+    """None where the call says nothing of what the expert knows: it failed, or was stopped.
+
+    A question that an expert cannot read is one that it gets wrong, today and tomorrow.
+    """
+    if completion.error_code == "context_too_long":
+        return 0.0
+    if not completion.ok or completion.finish_reason == "cancelled":
+        return None
+    return question.score(completion.text)
+
+
 def _sampling(sample: int) -> Sampling:
     return Sampling(seed=sample, temperature=SAMPLE_TEMPERATURE if sample else 0.0)
 
 
-def _batches(keys: list[tuple[str, Arm, int]]) -> list[list[tuple[str, Arm, int]]]:
-    """Batches of one arm each, in order."""
-    batches: list[list[tuple[str, Arm, int]]] = []
+def _batches(keys: Sequence[Key]) -> Iterator[list[Key]]:
+    """Batches of one arm each, in order; the first few of each arm alone."""
+    by_arm: dict[Arm, list[Key]] = {}
     for key in keys:
-        if batches and batches[-1][0][1] == key[1] and len(batches[-1]) < BATCH:
-            batches[-1].append(key)
-        else:
-            batches.append([key])
-    return batches
+        by_arm.setdefault(key[1], []).append(key)
+    for rows in by_arm.values():
+        yield from ([key] for key in rows[:N_ALONE])
+        for start in range(N_ALONE, len(rows), BATCH):
+            yield rows[start : start + BATCH]

@@ -24,6 +24,13 @@ def wilson_interval(successes: float, n: int) -> tuple[float, float]:
     return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
 
 
+def mean_interval(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of a mean in [0, 1]: Wilson's where all values are 0 or 1, else bootstrap."""
+    if np.isin(values, (0.0, 1.0)).all():
+        return wilson_interval(float(values.sum()), len(values))
+    return bootstrap_interval(lambda rows: values[rows].mean(axis=1), len(values), seed=seed)
+
+
 def bootstrap_interval(
     statistic: Callable[[np.ndarray], np.ndarray], n: int, *, n_resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:

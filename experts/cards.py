@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experts.errors import UnknownPrice
-from experts.values import Arm, Usage
+from experts.values import Arm, Call, Usage
 
 ExpertKind = Literal["local", "fake"]
+
+_MARKUP_TOKENS = 16
+"""More than any chat template puts around a message."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +60,19 @@ class ExpertCard:
     memory_bytes: int | None = None
     """Weights as they are held when loaded."""
     modes: tuple[str, ...] = ("direct",)
-    tags: tuple[str, ...] = ()
-    """Categories that the owner vouches for; routers learn from outcomes, not from tags."""
+    version: str = ""
+    """Changes when the weights do: what was recorded of another version says nothing of this."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         return tuple(Arm(self.name, mode) for mode in self.modes)
+
+    def most_usd(self, call: Call) -> float:
+        """Upper bound of what a call can cost in tokens; loading is not in it.
+
+        No tokenizer makes more tokens than there are bytes.
+        """
+        text = sum(len(m.content.encode()) + _MARKUP_TOKENS for m in call.messages)
+        prompt = min(text + _MARKUP_TOKENS, self.context_tokens)
+        answer = min(call.sampling.max_tokens, self.context_tokens)
+        return self.prices.cost_usd(Usage(input_tokens=prompt, output_tokens=answer))

@@ -2,11 +2,13 @@
 
     ConclaveError
     ├── UserError             the caller can mend it; shown without a traceback
-    │   ├── UnknownExpert     no expert of that name in the pool
+    │   ├── UnknownName       no setting, grader, strategy, ... of that name
+    │   │   └── UnknownExpert no expert (or policy) of that name in the pool
     │   ├── UnknownPrice      an expert without prices: never taken as free
     │   ├── ConfigError       conclave.yaml does not say what it must
     │   ├── NotFitted         learned state is missing or belongs to another pool
     │   ├── DataError         a questions or outcomes file is not what it should be
+    │   ├── LimitReached      the caller's own limits allow no call
     │   └── ContextTooLong    the conversation fits no expert that may answer it
     └── ExpertFailure         every expert that was asked failed
 
@@ -27,15 +29,22 @@ class UserError(ConclaveError):
     """Something that the caller can mend."""
 
 
-class UnknownExpert(UserError):
-    """No expert (or policy) of that name."""
+class UnknownName(UserError):
+    """No ``what`` of that name."""
 
-    def __init__(self, name: str, known: Iterable[str], *, what: str = "expert") -> None:
+    def __init__(self, name: str, known: Iterable[str], *, what: str) -> None:
         self.name, self.known = name, sorted(known)
         super().__init__(
             f"Unknown {what} {name!r}.{did_you_mean(name, self.known)} "
             f"Known: {', '.join(self.known) or 'none'}."
         )
+
+
+class UnknownExpert(UnknownName):
+    """No expert (or policy) of that name."""
+
+    def __init__(self, name: str, known: Iterable[str], *, what: str = "expert") -> None:
+        super().__init__(name, known, what=what)
 
 
 class UnknownPrice(UserError):
@@ -52,6 +61,10 @@ class NotFitted(UserError):
 
 class DataError(UserError):
     """A data file cannot be used as it is."""
+
+
+class LimitReached(UserError):
+    """The caller's limits on dollars, calls or experts leave nobody to ask."""
 
 
 class ContextTooLong(UserError):

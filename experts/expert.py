@@ -27,7 +27,11 @@ class Expert(Protocol):
         ...
 
     def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
-        """Deltas as they come, then exactly one completion. Closing the iterator stops the work."""
+        """Deltas as they come, then exactly one completion.
+
+        When the task that awaits the next piece is cancelled, the work stops and the next piece is
+        the completion, with ``finish_reason="cancelled"``: as in ``complete``, it is paid. Closing
+        the iterator stops the work, too, but leaves nobody to tell the bill."""
         ...
 
 
@@ -44,6 +48,11 @@ class Pool:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(card.name for card in self.cards)
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """Version of each expert's weights, by name."""
+        return {card.name: card.version for card in self.cards}
 
     def card(self, name: str) -> ExpertCard:
         """Raises UnknownExpert, with the nearest names."""

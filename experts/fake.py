@@ -1,7 +1,8 @@
 """A scripted expert, for tests of your own routers and strategies and of ours.
 
-It answers from a mapping or a function, fails when told to, charges its card's prices, and counts
-its batches. Nothing in it is random.
+It answers from a mapping or a function, fails when told to, charges its card's prices, counts its
+batches, and keeps the protocol to the letter: it stops when cancelled, at a call's timeout, at
+``max_tokens``, and refuses what its context cannot hold. Nothing in it is random.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from experts.answers import extract_answer
 from experts.cards import ExpertCard, Prices
-from experts.values import Call, Completion, Delta, Usage
+from experts.values import Call, Completion, Delta, ErrorCode, Usage
 
 Script = Mapping[str, str] | Callable[[Call], str]
 
@@ -39,6 +40,7 @@ class FakeExpert:
         latency_s: float = 0.0,
         logprob: Callable[[Call], float | None] = lambda call: None,
         context_tokens: int = 4096,
+        version: str = "",
     ) -> None:
         self._card = ExpertCard(
             name=name,
@@ -46,6 +48,7 @@ class FakeExpert:
             description="A scripted expert.",
             prices=prices,
             context_tokens=context_tokens,
+            version=version,
         )
         self._script, self._default = script, default
         self._latency_s, self._logprob = latency_s, logprob
@@ -58,35 +61,41 @@ class FakeExpert:
 
     async def complete(self, calls: Sequence[Call]) -> list[Completion]:
         self.batches.append(tuple(calls))
-        if self._latency_s:
-            await asyncio.sleep(self._latency_s)
+        try:
+            if self._latency_s:
+                await asyncio.sleep(self._latency_s)
+        except asyncio.CancelledError:
+            return [self._cancelled(call) for call in calls]
         return [self._answer(call) for call in calls]
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+        """A word each ``latency_s`` seconds."""
         self.batches.append((call,))
         completion = self._answer(call)
         words = completion.text.split(" ") if completion.ok else []
         for i, word in enumerate(words):
-            await asyncio.sleep(self._latency_s)
+            try:
+                await asyncio.sleep(self._latency_s)
+            except asyncio.CancelledError:
+                yield self._cancelled(call, " ".join(words[:i]))
+                return
             usage = Usage(input_tokens=completion.usage.input_tokens, output_tokens=i + 1)
             yield Delta(text=word if i == 0 else f" {word}", usage=usage)
         yield completion
 
     def _answer(self, call: Call) -> Completion:
-        asked = Usage(input_tokens=sum(len(m.content.split()) for m in call.messages))
+        asked = _asked(call)
+        if asked.input_tokens >= self._card.context_tokens:
+            return self._failed(call, Usage(), "the conversation is too long", "context_too_long")
+        if call.timeout_s is not None and self._latency_s > call.timeout_s:
+            return self._failed(call, asked, f"no answer within {call.timeout_s:g} s", "timeout")
         try:
-            text = self._say(call)
+            words = self._say(call).split(" ")
         except Exception as error:  # a script may fail in any way, as real experts do
-            return Completion(
-                call=call,
-                usage=asked,
-                cost_usd=self._card.prices.cost_usd(asked),
-                latency_s=self._latency_s,
-                finish_reason="error",
-                error=str(error) or type(error).__name__,
-                error_code="failed",
-            )
-        usage = Usage(input_tokens=asked.input_tokens, output_tokens=len(text.split(" ")))
+            return self._failed(call, asked, str(error) or type(error).__name__, "failed")
+        said = words[: call.sampling.max_tokens]
+        text = " ".join(said)
+        usage = Usage(input_tokens=asked.input_tokens, output_tokens=len(said))
         return Completion(
             call=call,
             text=text,
@@ -95,6 +104,29 @@ class FakeExpert:
             cost_usd=self._card.prices.cost_usd(usage),
             latency_s=self._latency_s,
             logprob=self._logprob(call),
+            finish_reason="length" if len(said) < len(words) else "stop",
+        )
+
+    def _failed(self, call: Call, usage: Usage, error: str, code: ErrorCode) -> Completion:
+        return Completion(
+            call=call,
+            usage=usage,
+            cost_usd=self._card.prices.cost_usd(usage),
+            latency_s=self._latency_s,
+            finish_reason="error",
+            error=error,
+            error_code=code,
+        )
+
+    def _cancelled(self, call: Call, text: str = "") -> Completion:
+        n_said = len(text.split(" ")) if text else 0
+        usage = Usage(input_tokens=_asked(call).input_tokens, output_tokens=n_said)
+        return Completion(
+            call=call,
+            text=text,
+            usage=usage,
+            cost_usd=self._card.prices.cost_usd(usage),
+            finish_reason="cancelled",
         )
 
     def _say(self, call: Call) -> str:
@@ -102,3 +134,7 @@ class FakeExpert:
             return self._script(call)
         asked = next(m.content for m in reversed(call.messages) if m.role == "user")
         return self._script.get(asked, self._default)
+
+
+def _asked(call: Call) -> Usage:
+    return Usage(input_tokens=sum(len(m.content.split()) for m in call.messages))

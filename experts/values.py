@@ -11,6 +11,19 @@ from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "error", "cancelled"]
+ErrorCode = Literal["context_too_long", "timeout", "over_limit", "failed"]
+
+
+def encodable(text: str) -> str:
+    """The text itself. Raises ValueError for half a character (a lone surrogate, which JSON can
+    write and UTF-8 cannot): tokenizers and databases would fail on it later."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"half a character at position {error.start}: a lone surrogate is not text"
+        ) from None
+    return text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +71,7 @@ class Limits:
     max_cost_usd: float | None = None
     max_calls: int | None = None
     timeout_s: float | None = None
-    """Of each call."""
+    """For each call, from asking to its last token."""
     experts: frozenset[str] | None = None
     """Only these may be asked."""
 
@@ -123,11 +136,13 @@ class Completion:
     """From asking to the last token, waiting and loading included."""
     load_s: float = 0.0
     """Seconds that loading the expert took for this call."""
+    n_batch: int = 1
+    """Calls that were decoded together with this one, itself included: they slow each other."""
     logprob: float | None = None
     """Natural log-probability of the whole text under the expert; None where it is not told."""
     finish_reason: FinishReason = "stop"
     error: str | None = None
-    error_code: Literal["context_too_long", "timeout", "over_limit", "failed"] | None = None
+    error_code: ErrorCode | None = None
 
     @property
     def ok(self) -> bool:

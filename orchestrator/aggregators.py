@@ -42,14 +42,16 @@ class First:
 
 
 class Vote:
-    """The most frequent answer; ties go to the one heard first. p is its share of the votes."""
+    """The most frequent answer; ties go to the one heard first.
+
+    It says nothing of how likely that is right: samples of one model share its mistakes.
+    """
 
     def merge(self, query: Query, completions: Sequence[Completion], scores: QueryScores) -> Answer:
         groups = _groups(completions)
         if not groups:
             return no_answer("every expert that was asked failed")
-        winners = max(groups, key=len)
-        return _answer(winners, len(winners) / sum(len(g) for g in groups))
+        return _answer(max(groups, key=len), None)
 
 
 class WeightedVote:
@@ -87,7 +89,7 @@ def _groups(completions: Sequence[Completion]) -> list[list[Completion]]:
     return list(groups.values())
 
 
-def _answer(agreeing: Sequence[Completion], p_correct: float) -> Answer:
+def _answer(agreeing: Sequence[Completion], p_correct: float | None) -> Answer:
     arms = tuple(dict.fromkeys(c.call.arm for c in agreeing))
     return Answer(
         text=agreeing[0].text,

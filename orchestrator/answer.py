@@ -22,6 +22,8 @@ class Answer:
     """Every call that was made for it, failed ones too, in order."""
     abstained: bool = False
     """Nothing was answered: the query belongs to the owner's fallback."""
+    broken_off: str | None = None
+    """Why the text ends before its end; None when it is whole."""
     notes: tuple[str, ...] = ()
     """What a reader of the answer should know: experts that failed, limits that were hit."""
 
@@ -36,9 +38,15 @@ class Answer:
         return bool(self.contributors)
 
     def with_history(self, completions: tuple[Completion, ...]) -> Answer:
-        """The same answer with all calls that led to it, and a note for each that failed."""
-        failures = tuple(f"{c.call.arm} failed: {c.error}" for c in completions if not c.ok)
-        return replace(self, completions=completions, notes=(*self.notes, *failures))
+        """The same answer with all calls that led to it, and a note for each that failed and for
+        each limit that was hit. Calls that a limit refused were never made, so they are left out.
+        """
+        made = tuple(c for c in completions if c.error_code != "over_limit")
+        failures = [f"{c.call.arm} failed: {c.error}" for c in made if not c.ok]
+        limits = [str(c.error) for c in completions if c.error_code == "over_limit"]
+        own = self.notes if made else ()  # they speak of experts that were asked
+        notes = tuple(dict.fromkeys((*own, *failures, *limits)))
+        return replace(self, completions=made, notes=notes)
 
 
 def no_answer(note: str, *, abstained: bool = False) -> Answer:

@@ -15,7 +15,14 @@ from uuid import uuid4
 
 import numpy as np
 
-from experts.errors import ContextTooLong, DataError, ExpertFailure, NotFitted, UnknownExpert
+from experts.errors import (
+    ContextTooLong,
+    DataError,
+    ExpertFailure,
+    LimitReached,
+    NotFitted,
+    UnknownExpert,
+)
 from experts.expert import Expert, Pool
 from experts.values import Arm, Completion, Delta, Query
 from orchestrator.answer import Answer
@@ -59,15 +66,30 @@ class Conclave:
     @classmethod
     def from_config(cls, config: Config, *, ledger: Ledger | None = None) -> Conclave:
         """Everything from configuration; an unfitted pool still answers by expert name."""
+        return cls._made(config, load_fitted, ledger or Ledger(config.ledger_path))
+
+    @classmethod
+    def shipped(cls, config: Config, *, ledger: Ledger) -> Conclave:
+        """Like ``from_config``, with the shipped fitted state, whatever the owner has fitted."""
+
+        def load(config: Config, pool: Pool, embedder: Embedder) -> Fitted:
+            return Fitted.load(SHIPPED_STATE, pool, embedder.name)
+
+        return cls._made(config, load, ledger)
+
+    @classmethod
+    def _made(
+        cls, config: Config, load: Callable[[Config, Pool, Embedder], Fitted], ledger: Ledger
+    ) -> Conclave:
         experts = make_experts(config)
         embedder = make_embedder(config.embedder)
         try:
-            fitted: Fitted | NotFitted = load_fitted(config, Pool.of(experts.values()), embedder)
+            fitted: Fitted | NotFitted = load(config, Pool.of(experts.values()), embedder)
         except NotFitted as reason:
             fitted = reason
         return cls(
             experts,
-            ledger or Ledger(config.ledger_path),
+            ledger,
             embedder=embedder,
             fitted=fitted,
             policies=config.all_policies,
@@ -102,6 +124,7 @@ class Conclave:
         chosen = []
         for i, query in enumerate(queries):
             row = scores.row(i).allowed(query.limits.experts)
+            row = row.affordable(query.limits.max_cost_usd)
             chosen.append((query, row, choose_plan(query, row, fitted.outlooks)))
         router_s = (time.perf_counter() - started) / len(queries)
         return [
@@ -166,21 +189,31 @@ class Conclave:
         if len({q.query_id for q in queries}) < len(queries):
             raise DataError("Two queries have one id; the ledger could not tell their calls apart.")
         for query in queries:
-            for name in query.limits.experts or ():
-                self.pool.card(name)  # raises with the nearest names
+            self._check_experts(query, target)
         decisions = self.decide(queries, target)
         for decision in decisions:
             self.ledger.add_query(decision.query, source=source)
             self.ledger.add_decision(decision_row(decision))
         return decisions
 
+    def _check_experts(self, query: Query, target: str) -> None:
+        """Raises for a query whose own list of experts names unknown ones or forbids its target."""
+        allowed = query.limits.experts
+        for name in allowed or ():
+            self.pool.card(name)  # raises with the nearest names
+        if allowed and target in self.experts and target not in allowed:
+            raise LimitReached(
+                f"The model is the expert {target!r}, but only {', '.join(sorted(allowed))} may be "
+                "asked. Name one of these, or a policy such as conclave."
+            )
+
     def _run(self, decision: Decision) -> Run:
         query = decision.query
         if decision.choice is None or decision.scores is None:
-            return Run(only(query, Arm(decision.policy)), query.limits)
+            return Run(only(query, Arm(decision.policy)), query.limits, self.pool)
         belief = self.require_fitted().confidence.p_right
         strategy = make_strategy(decision.choice.plan, belief)
-        return Run(strategy(query, decision.scores, self.pool), query.limits)
+        return Run(strategy(query, decision.scores, self.pool), query.limits, self.pool)
 
     def _closed(self, decision: Decision, answer: Answer, started: float) -> Result:
         result = Result(decision=decision, answer=answer, latency_s=time.perf_counter() - started)
@@ -191,7 +224,11 @@ class Conclave:
         decision_of = {d.query.query_id: d.decision_id for d in decisions}
 
         def record(completions: Sequence[Completion]) -> None:
-            self.ledger.add_calls(completions, [decision_of[c.call.query_id] for c in completions])
+            self.ledger.add_calls(
+                completions,
+                [decision_of[c.call.query_id] for c in completions],
+                versions=self.pool.versions,
+            )
 
         return record
 
@@ -223,17 +260,17 @@ def raise_if_failed(answer: Answer) -> None:
     if answer.succeeded or answer.abstained:
         return
     errors = [c for c in answer.completions if not c.ok]
-    if errors and all(c.error_code == "context_too_long" for c in errors):
+    if not errors:
+        raise LimitReached(
+            f"Nobody could be asked: {'; '.join(answer.notes)}. Raise the limit, or leave it out."
+        )
+    if all(c.error_code == "context_too_long" for c in errors):
         raise ContextTooLong(
             "The conversation is too long for every expert that may answer: "
             + "; ".join(str(c.error) for c in errors)
             + ". Shorten it, or allow an expert with a longer context."
         )
     raise ExpertFailure("; ".join(answer.notes) or "No expert answered.")
-
-
-def new_query_id() -> str:
-    return _new_id("q")
 
 
 def _new_id(prefix: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,8 +28,8 @@ class _Strict(BaseModel):
 class PriceSettings(_Strict):
     """Dollars per million tokens. There is no default: an unknown price is an error."""
 
-    input_usd_per_mtok: float = Field(ge=0)
-    output_usd_per_mtok: float = Field(ge=0)
+    input_usd_per_mtok: float = Field(ge=0, allow_inf_nan=False)
+    output_usd_per_mtok: float = Field(ge=0, allow_inf_nan=False)
 
 
 class BundledExperts(_Strict):
@@ -50,7 +50,7 @@ class LocalExpertSettings(_Strict):
     context_tokens: int | None = Field(default=None, ge=8)
     """None takes it from the model's config."""
     device: str = "cpu"
-    tags: list[str] = []
+    """cpu or cuda."""
 
 
 ExpertSettings = Annotated[BundledExperts | LocalExpertSettings, Field(discriminator="kind")]
@@ -59,16 +59,18 @@ ExpertSettings = Annotated[BundledExperts | LocalExpertSettings, Field(discrimin
 class PolicySettings(_Strict):
     """A named way to weigh dollars against failures."""
 
-    fallback_price_usd: float = Field(gt=0)
+    fallback_price_usd: float = Field(gt=0, allow_inf_nan=False)
 
 
 class LimitSettings(_Strict):
-    """Upper bounds for every query; a request may ask for less, never for more."""
+    """Upper bounds for every question; a request may ask for less, never for more."""
 
-    max_cost_usd: float | None = Field(default=None, gt=0)
+    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_calls: int | None = Field(default=16, ge=1)
-    timeout_s: float | None = Field(default=60, gt=0)
+    timeout_s: float | None = Field(default=60, gt=0, allow_inf_nan=False)
+    """For each call."""
     max_tokens: int = Field(default=96, ge=1)
+    """Of each answer; also the default."""
 
 
 class ServerSettings(_Strict):
@@ -97,7 +99,7 @@ class Config(_Strict):
     experts: list[ExpertSettings] = [BundledExperts(kind="bundled")]
     policies: dict[str, PolicySettings] = {}
     """Added to the built-in ones (conclave, best, cheap), or replacing them by name."""
-    host_usd_per_s: float = Field(default=HOST_USD_PER_S, ge=0)
+    host_usd_per_s: float = Field(default=HOST_USD_PER_S, ge=0, allow_inf_nan=False)
     limits: LimitSettings = LimitSettings()
     server: ServerSettings = ServerSettings()
 
@@ -153,9 +155,19 @@ def _with_paths_from(config: Config, base: Path) -> Config:
         update={
             "data_dir": placed(config.data_dir),
             "taxonomy": placed(config.taxonomy) if config.taxonomy else None,
+            "embedder": _embedder_from(config.embedder, base),
             "experts": experts,
         }
     )
+
+
+def _embedder_from(embedder: str, base: Path) -> str:
+    """A folder is relative to the file; anything else is a name or a hub's id, left as it is."""
+    path = Path(embedder).expanduser()
+    looks_like_a_path = embedder.startswith((".", "~", "/"))
+    if not looks_like_a_path or path.is_absolute():
+        return str(path) if looks_like_a_path else embedder
+    return str((base / path).resolve())
 
 
 def _explain(error: ValidationError) -> str:
@@ -187,8 +199,3 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         if isinstance(part, str):
             model = sections.get(part, model)
     return list(model.model_fields)
-
-
-def template() -> dict[str, Any]:
-    """The defaults as plain values, for ``conclave init`` and the documentation's test."""
-    return Config().model_dump(mode="json")

@@ -6,7 +6,10 @@ outlooks, and where all of it came from.
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +23,7 @@ from routers.category import CategoryRouter
 from routers.confidence import AnswerConfidence
 from routers.plans import PlanOutlooks
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,15 +36,23 @@ class Fitted:
     embedder: str
     """Name of the embedder whose vectors the router was fitted on."""
     category_of: Mapping[str, str]
+    versions: Mapping[str, str]
+    """Version of each expert's weights, by name."""
     report: Mapping[str, Any]
     """What fitting saw and measured: numbers of outcomes, ledger position, calibration error."""
 
     def save(self, folder: Path) -> None:
+        """Both files are written beside and moved into place: a crash leaves the old ones."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = self.router.state()
-        np.savez_compressed(folder / "router.npz", allow_pickle=False, **arrays)
+        beside = folder / "router.npz.new"
+        with beside.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **arrays)
+        digest = hashlib.blake2b(beside.read_bytes(), digest_size=8).hexdigest()
         about = {
             "format": _FORMAT,
+            "router": digest,
+            "versions": self.versions,
             "embedder": self.embedder,
             "report": self.report,
             "category_of": self.category_of,
@@ -49,21 +60,30 @@ class Fitted:
             "outlooks": self.outlooks.state(),
         }
         text = json.dumps(about, indent=1, ensure_ascii=False)
-        (folder / "fitted.json").write_text(f"{text}\n", encoding="utf-8")
+        about_beside = folder / "fitted.json.new"
+        about_beside.write_text(f"{text}\n", encoding="utf-8")
+        beside.replace(folder / "router.npz")
+        about_beside.replace(folder / "fitted.json")
 
     @classmethod
     def load(cls, folder: Path, pool: Pool, embedder: str) -> Self:
-        """Raises NotFitted when there is nothing, or it was fitted for another pool or embedder."""
+        """Raises NotFitted when there is nothing, it is damaged, or it was fitted for another pool,
+        other weights or another embedder."""
         try:
             about = json.loads((folder / "fitted.json").read_text(encoding="utf-8"))
-            with np.load(folder / "router.npz", allow_pickle=False) as arrays:
+            data = (folder / "router.npz").read_bytes()
+            if about.get("format") != _FORMAT:
+                raise ValueError("it is of another version of Conclave")
+            if hashlib.blake2b(data, digest_size=8).hexdigest() != about["router"]:
+                raise ValueError("its two files do not belong together")
+            with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
                 state = dict(arrays)
         except FileNotFoundError:
             raise NotFitted(
                 f"Nothing is fitted in {folder}. Record outcomes of your experts and fit: "
                 "conclave record QUESTIONS.jsonl && conclave fit"
             ) from None
-        except (ValueError, OSError, json.JSONDecodeError) as error:
+        except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
             raise NotFitted(f"{folder} cannot be read: {error}. Remake it: conclave fit") from None
         if about["embedder"] != embedder:
             raise NotFitted(
@@ -81,11 +101,18 @@ class Fitted:
                 + (f"; it knows {', '.join(gone)}, which you do not have" if gone else "")
                 + ". Record the missing outcomes and run: conclave fit"
             )
+        changed = [n for n, v in pool.versions.items() if about["versions"].get(n) != v]
+        if changed:
+            raise NotFitted(
+                f"{folder} was fitted for other weights of {', '.join(changed)}. Record these and "
+                "fit again: conclave record QUESTIONS.jsonl && conclave fit"
+            )
         return cls(
             router=router,
             confidence=AnswerConfidence.from_state(about["confidence"]),
             outlooks=PlanOutlooks.from_state(about["outlooks"]),
             embedder=about["embedder"],
             category_of=about["category_of"],
+            versions=about["versions"],
             report=about["report"],
         )

@@ -1,8 +1,8 @@
 """Fitting: from recorded outcomes to a router, its calibration, and the outlook of every plan.
 
-Nothing is judged on what it was fitted on. Router scores are predicted by cross-fitting; the plans
-are replayed on those blind scores; and for general questions everything is repeated with the
-question's whole category left out.
+Nothing is judged on what it was fitted on. Router scores are predicted by cross-fitting; so is the
+confidence in answers; the plans are replayed on those; and for general questions everything is
+repeated with the question's whole category left out.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class Recorded:
                 fields["scores"][i, j] = call.score
                 fields["input_tokens"][i, j] = completion.usage.input_tokens
                 fields["output_tokens"][i, j] = completion.usage.output_tokens
-                fields["latency_s"][i, j] = completion.latency_s - completion.load_s
+                if completion.n_batch == 1:  # calls of one batch slow each other
+                    fields["latency_s"][i, j] = completion.latency_s - completion.load_s
                 if completion.logprob is not None:
                     fields["logprob"][i, j] = completion.logprob
         skills = tuple(str(self.by_query[q.query_id][0].skill) for q in self.queries)
@@ -141,16 +142,21 @@ def fit_pool(
     prices = {arm: card.prices for card in pool.cards for arm in card.arms}
     router = CategoryRouter(category_of, prices)
     on_stage("predicting blindly")
-    blind = cross_fit(router, features, outcomes, fold_rows(len(outcomes)))
+    folds = fold_rows(len(outcomes))
+    blind = cross_fit(router, features, outcomes, folds)
     categories = np.array([category_of[s] for s in outcomes.skills])
-    strange_folds = [np.flatnonzero(categories == c) for c in dict.fromkeys(categories)]
-    strange = (
-        cross_fit(router, features, outcomes, strange_folds) if len(strange_folds) > 1 else blind
-    )
-    confidence = AnswerConfidence.fit(blind, outcomes)
+    kin = [np.flatnonzero(categories == c) for c in dict.fromkeys(categories)]
+    strange = cross_fit(router, features, outcomes, kin) if len(kin) > 1 else blind
     on_stage("replaying plans")
-    outlooks = replay_plans(recorded, outcomes, blind, strange, confidence, pool)
+    outlooks = replay_plans(
+        recorded,
+        outcomes,
+        known=(blind, cross_fit_confidence(blind, outcomes, folds)),
+        strange=(strange, cross_fit_confidence(blind, outcomes, kin if len(kin) > 1 else folds)),
+        pool=pool,
+    )
     on_stage("fitting the router")
+    confidence = AnswerConfidence.fit(blind, outcomes)
     router.fit(features, outcomes)
     known = ~np.isnan(outcomes.scores)
     report = {
@@ -175,34 +181,55 @@ def fit_pool(
         outlooks=outlooks,
         embedder=embedder.name,
         category_of=dict(category_of),
+        versions=pool.versions,
         report=report,
     )
 
 
+Blind = tuple[Scores, Sequence[AnswerConfidence]]
+"""Per question: scores, and the confidence in answers, both fitted without it."""
+
+
+def cross_fit_confidence(
+    scores: Scores, outcomes: Outcomes, folds: Sequence[np.ndarray]
+) -> list[AnswerConfidence]:
+    """For each question the confidence model that was fitted without its fold."""
+    fitted: list[AnswerConfidence] = [AnswerConfidence({})] * len(outcomes)
+    for rows in folds:
+        rest = np.setdiff1d(np.arange(len(outcomes)), rows)
+        confidence = AnswerConfidence.fit(scores[rest], outcomes[rest])
+        for i in rows:
+            fitted[i] = confidence
+    return fitted
+
+
 def replay_plans(
-    recorded: Recorded,
-    outcomes: Outcomes,
-    blind: Scores,
-    strange: Scores,
-    confidence: AnswerConfidence,
-    pool: Pool,
+    recorded: Recorded, outcomes: Outcomes, *, known: Blind, strange: Blind, pool: Pool
 ) -> PlanOutlooks:
-    """What each plan of the menu brings per skill, and for general questions."""
+    """What each plan of the menu brings per skill, and for general questions: those that the
+    router takes for general when it does not know their category, since only they will be judged
+    by it."""
     lookup, score_of = recorded.recording()
     n_samples = recorded.n_samples()
     plans = [p for p in MENU if dict(p.settings).get("n", 1) <= n_samples]
     skills = tuple(dict.fromkeys(outcomes.skills))
+    some_general = bool(strange[0].is_general.any())
     tally = ReplayTally(FALLBACK_PRICES_USD, plans, skills, pool.arms)
     for v, fallback in enumerate(FALLBACK_PRICES_USD):
         for j, plan in enumerate(plans):
-            strategy = make_strategy(plan, confidence.p_right)
             for i, query in enumerate(recorded.queries):
                 priced = Query(
                     query_id=query.query_id,
                     messages=query.messages,
                     fallback_price_usd=fallback,
                 )
-                for scores, label in ((blind, outcomes.skills[i]), (strange, GENERAL)):
+                for (scores, confidence), label in (
+                    (known, outcomes.skills[i]),
+                    (strange, GENERAL),
+                ):
+                    if label == GENERAL and some_general and not scores.is_general[i]:
+                        continue
+                    strategy = make_strategy(plan, confidence[i].p_right)
                     steps = strategy(priced, scores.row(i), pool)
                     answer = run_replay(Run(steps, NO_LIMITS), lookup)
                     score = score_of.get((query.query_id, answer.answer), 0.0)
@@ -235,7 +262,12 @@ def fit_from_ledger(
     pool = Pool.of(make_experts(config).values())
     embedder = make_embedder(config.embedder)
     taxonomy = Taxonomy.load(config.taxonomy)
-    calls = [c for c in ledger.recorded_calls() if c.split != "test"]
+    versions = pool.versions
+    calls = [
+        c
+        for c in ledger.recorded_calls()
+        if c.split != "test" and versions.get(c.completion.call.arm.expert) == c.version
+    ]
     if unknown := {c.skill for c in calls if c.skill} - set(taxonomy.names):
         name = sorted(map(str, unknown))[0]
         raise DataError(

@@ -1,8 +1,9 @@
 """The ledger: what happened and what it cost, on SQLite, append-only.
 
-Four kinds of rows: queries asked, calls made, decisions taken, and verdicts (was it right, and who
-says so). Triggers refuse updates and deletes, so a sum over the ledger never changes for the past.
-Everything that Conclave believes is computed from here.
+Rows of six kinds: queries asked, labels (what is known about a question: skill, right answer,
+split; the latest counts), calls made, decisions taken, answers given, and verdicts (was it right,
+and who says so; the latest counts). Triggers refuse updates, deletes and replacements, so a sum
+over the ledger never changes for the past. All that Conclave believes is computed from here.
 """
 
 from __future__ import annotations
@@ -15,27 +16,36 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
-from experts.errors import UserError
+from experts.errors import DataError, UserError
 from experts.values import Arm, Call, Completion, Message, Query, Sampling, Usage
 
+_SHOWN_CHARS = 60
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS queries (
     query_id TEXT PRIMARY KEY,
     at REAL NOT NULL,
     messages TEXT NOT NULL,      -- JSON list of [role, content]
-    skill TEXT,                  -- known skill, when the question came with one
-    reference TEXT,              -- known right answer, when it came with one
-    split TEXT,                  -- train, val or test, when it came with one
     source TEXT NOT NULL         -- ask, serve, demo, record, ...
 );
+CREATE TABLE IF NOT EXISTS labels (
+    label_id INTEGER PRIMARY KEY,
+    at REAL NOT NULL,
+    query_id TEXT NOT NULL,
+    skill TEXT,
+    reference TEXT,              -- JSON list of right answers
+    split TEXT                   -- train, val or test
+);
+CREATE INDEX IF NOT EXISTS labels_of_query ON labels (query_id);
 CREATE TABLE IF NOT EXISTS calls (
     call_id INTEGER PRIMARY KEY,
     at REAL NOT NULL,
     query_id TEXT NOT NULL,
     decision_id TEXT,            -- NULL for calls made to record outcomes
     expert TEXT NOT NULL,
+    version TEXT NOT NULL,       -- of the expert's weights
     mode TEXT NOT NULL,
     sample INTEGER NOT NULL,
     purpose TEXT NOT NULL,
@@ -48,6 +58,7 @@ CREATE TABLE IF NOT EXISTS calls (
     cost_usd REAL NOT NULL,
     latency_s REAL NOT NULL,
     load_s REAL NOT NULL,
+    n_batch INTEGER NOT NULL,
     logprob REAL,
     finish_reason TEXT NOT NULL,
     error TEXT,
@@ -90,7 +101,26 @@ CREATE TABLE IF NOT EXISTS verdicts (
 );
 CREATE INDEX IF NOT EXISTS verdicts_of_call ON verdicts (call_id);
 """
-_TABLES = ("queries", "calls", "decisions", "answers", "verdicts")
+_KEYS = {
+    "queries": "query_id",
+    "labels": "label_id",
+    "calls": "call_id",
+    "decisions": "decision_id",
+    "answers": "decision_id",
+    "verdicts": "verdict_id",
+}
+"""Tables and their keys."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Label:
+    """What is known about a question."""
+
+    skill: str | None = None
+    reference: tuple[str, ...] = ()
+    """Right answers."""
+    split: str | None = None
+    """train, val or test."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,10 +129,10 @@ class RecordedCall:
 
     call_id: int
     completion: Completion
+    version: str
+    """Of the expert's weights."""
     skill: str | None
-    reference: str | None
     split: str | None
-    n_chars: int
     score: float | None
     """Latest verdict on the call, in [0, 1]; None where nobody judged it."""
 
@@ -115,26 +145,31 @@ class Ledger:
 
     def __init__(self, path: Path | str) -> None:
         self.path = path
-        if isinstance(path, Path):
-            path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         try:
+            if isinstance(path, Path):
+                _make_private(path)
             self._db = sqlite3.connect(path, check_same_thread=False, timeout=30)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
-            for table in _TABLES:
+            for table, key in _KEYS.items():
                 for change in ("UPDATE", "DELETE"):
-                    self._db.execute(
-                        f"CREATE TRIGGER IF NOT EXISTS no_{change.lower()}_{table} "
-                        f"BEFORE {change} ON {table} "
-                        "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
-                    )
-        except sqlite3.DatabaseError as error:
+                    self._forbid(f"{change.lower()}_{table}", f"BEFORE {change} ON {table}")
+                # REPLACE deletes without asking the trigger on deletes.
+                there = f"SELECT 1 FROM {table} WHERE {key} = NEW.{key}"  # noqa: S608 (our names)
+                self._forbid(f"replace_{table}", f"BEFORE INSERT ON {table} WHEN EXISTS ({there})")
+        except (sqlite3.DatabaseError, OSError) as error:
             raise UserError(
-                f"{path} cannot be used as a ledger: {error}. "
-                "Name another file under `ledger:` in conclave.yaml, or move this one away."
+                f"{path} cannot be used as a ledger: {error}. Move it away, or name another folder "
+                "under `data_dir:` in conclave.yaml."
             ) from None
+
+    def _forbid(self, name: str, when: str) -> None:
+        self._db.execute(
+            f"CREATE TRIGGER IF NOT EXISTS no_{name} {when} "
+            "BEGIN SELECT RAISE(ABORT, 'the ledger is append-only'); END"
+        )
 
     def close(self) -> None:
         self._db.close()
@@ -147,32 +182,52 @@ class Ledger:
 
     # Writing.
 
-    def add_query(
-        self,
-        query: Query,
-        *,
-        source: str,
-        skill: str | None = None,
-        reference: str | None = None,
-        split: str | None = None,
-    ) -> None:
-        """Record a question; asking it again under the same id changes nothing."""
+    def add_query(self, query: Query, *, source: str, label: Label | None = None) -> None:
+        """Record a question; asking it again changes nothing, but for a label that is new.
+
+        Raises DataError when its id stands for another text.
+        """
         messages = json.dumps([[m.role, m.content] for m in query.messages], ensure_ascii=False)
         with self._transaction() as db:
-            db.execute(
-                "INSERT OR IGNORE INTO queries VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (query.query_id, time.time(), messages, skill, reference, split, source),
-            )
+            row = db.execute(
+                "SELECT messages FROM queries WHERE query_id = ?", (query.query_id,)
+            ).fetchone()
+            if row is None:
+                columns = {
+                    "query_id": query.query_id, "at": time.time(), "messages": messages,
+                    "source": source,
+                }  # fmt: skip
+                _inserted(db, "queries", columns)
+            elif row[0] != messages:
+                raise DataError(
+                    f"The id {query.query_id!r} stands for another question in the ledger: "
+                    f"{_shortened(row[0])}. Give the new one another id, or none."
+                )
+            if label is not None:
+                _add_label(db, query.query_id, label)
 
     def add_calls(
-        self, completions: Sequence[Completion], decision_ids: Sequence[str | None]
+        self,
+        completions: Sequence[Completion],
+        decision_ids: Sequence[str | None],
+        *,
+        versions: Mapping[str, str] = MappingProxyType({}),
+        scores: Sequence[float | None] = (),
+        source: str = "grader",
     ) -> list[int]:
-        """Record calls in one transaction; returns their ids."""
+        """Record calls, and the verdicts on them where ``scores`` has any, in one transaction.
+
+        ``versions`` gives the version of each expert's weights. Returns the calls' ids.
+        """
         with self._transaction() as db:
-            return [
-                _inserted(db, "calls", _call_row(completion, decision_id))
+            ids = [
+                _inserted(db, "calls", _call_row(completion, decision_id, versions))
                 for completion, decision_id in zip(completions, decision_ids, strict=True)
             ]
+            for call_id, score in zip(ids, scores, strict=False):
+                if score is not None:
+                    _inserted(db, "verdicts", _verdict_row(call_id, score, source))
+            return ids
 
     def add_decision(self, row: Mapping[str, Any]) -> None:
         """``row`` has the columns of the table, without ``at``."""
@@ -188,8 +243,7 @@ class Ledger:
         """Record (call_id, score in [0, 1]) pairs."""
         with self._transaction() as db:
             for call_id, score in scores:
-                row = {"at": time.time(), "call_id": call_id, "score": score, "source": source}
-                _inserted(db, "verdicts", row)
+                _inserted(db, "verdicts", _verdict_row(call_id, score, source))
 
     def add_feedback(self, decision_id: str, score: float, comment: str | None) -> bool:
         """Record a verdict on an answer; False when there is no such decision."""
@@ -207,19 +261,16 @@ class Ledger:
 
     # Reading.
 
-    def recorded_calls(self, *, splits: Sequence[str] | None = None) -> Iterator[RecordedCall]:
-        """Calls made to record outcomes, oldest first; the latest verdict counts."""
-        query = (
-            "SELECT c.*, q.messages, q.skill, q.reference, q.split, "
+    def recorded_calls(self) -> Iterator[RecordedCall]:
+        """Calls made to record outcomes, oldest first; the latest label and verdict count."""
+        for row in self.rows(
+            "SELECT c.*, q.messages, l.skill, l.split, "
             "(SELECT score FROM verdicts v WHERE v.call_id = c.call_id "
             " ORDER BY verdict_id DESC LIMIT 1) AS score "
-            "FROM calls c JOIN queries q USING (query_id) WHERE c.purpose = 'record'"
-        )
-        arguments: tuple[str, ...] = ()
-        if splits is not None:
-            query += f" AND q.split IN ({', '.join('?' * len(splits))})"
-            arguments = tuple(splits)
-        for row in self.rows(f"{query} ORDER BY c.call_id", arguments):
+            "FROM calls c JOIN queries q USING (query_id) LEFT JOIN labels l ON l.label_id = "
+            "(SELECT MAX(label_id) FROM labels m WHERE m.query_id = c.query_id) "
+            "WHERE c.purpose = 'record' ORDER BY c.call_id"
+        ):
             yield _recorded(row)
 
     def rows(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]:
@@ -251,13 +302,44 @@ def _inserted(db: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> int
     return int(cursor.lastrowid or 0)
 
 
-def _call_row(completion: Completion, decision_id: str | None) -> dict[str, Any]:
+def _make_private(path: Path) -> None:
+    """The folder and the file, for their owner alone: people's conversations are in them."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
+
+
+def _shortened(messages: str) -> str:
+    text = json.loads(messages)[-1][1]
+    return repr(text if len(text) < _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}...")
+
+
+def _add_label(db: sqlite3.Connection, query_id: str, label: Label) -> None:
+    reference = json.dumps(label.reference, ensure_ascii=False) if label.reference else None
+    new = (label.skill, reference, label.split)
+    latest = db.execute(
+        "SELECT skill, reference, split FROM labels WHERE query_id = ? "
+        "ORDER BY label_id DESC LIMIT 1",
+        (query_id,),
+    ).fetchone()
+    if latest != new:
+        columns = dict(zip(("skill", "reference", "split"), new, strict=True))
+        _inserted(db, "labels", {"at": time.time(), "query_id": query_id, **columns})
+
+
+def _verdict_row(call_id: int, score: float, source: str) -> dict[str, Any]:
+    return {"at": time.time(), "call_id": call_id, "score": score, "source": source}
+
+
+def _call_row(
+    completion: Completion, decision_id: str | None, versions: Mapping[str, str]
+) -> dict[str, Any]:
     call = completion.call
     return {
         "at": time.time(),
         "query_id": call.query_id,
         "decision_id": decision_id,
         "expert": call.arm.expert,
+        "version": versions.get(call.arm.expert, ""),
         "mode": call.arm.mode,
         "sample": call.sample,
         "purpose": call.purpose,
@@ -270,6 +352,7 @@ def _call_row(completion: Completion, decision_id: str | None) -> dict[str, Any]
         "cost_usd": completion.cost_usd,
         "latency_s": completion.latency_s,
         "load_s": completion.load_s,
+        "n_batch": completion.n_batch,
         "logprob": completion.logprob,
         "finish_reason": completion.finish_reason,
         "error": completion.error,
@@ -297,6 +380,7 @@ def _recorded(row: Mapping[str, Any]) -> RecordedCall:
         cost_usd=row["cost_usd"],
         latency_s=row["latency_s"],
         load_s=row["load_s"],
+        n_batch=row["n_batch"],
         logprob=row["logprob"],
         finish_reason=row["finish_reason"],
         error=row["error"],
@@ -305,9 +389,8 @@ def _recorded(row: Mapping[str, Any]) -> RecordedCall:
     return RecordedCall(
         call_id=row["call_id"],
         completion=completion,
+        version=row["version"],
         skill=row["skill"],
-        reference=row["reference"],
         split=row["split"],
-        n_chars=sum(len(m.content) for m in messages),
         score=row["score"],
     )

@@ -10,6 +10,7 @@ from experts.cards import ExpertCard, Prices
 from experts.errors import ConfigError
 from experts.expert import Expert
 from experts.local.expert import LocalExpert
+from experts.local.fingerprint import weights_fingerprint
 from orchestrator.config import BundledExperts, Config, LocalExpertSettings
 
 
@@ -72,6 +73,6 @@ def _local(settings: LocalExpertSettings, config: Config, worker: ThreadPoolExec
         ),
         context_tokens=settings.context_tokens or int(model["max_position_embeddings"]),
         memory_bytes=sum(f.stat().st_size for f in weights),
-        tags=tuple(settings.tags),
+        version=weights_fingerprint(folder),
     )
     return LocalExpert(card, folder, device=settings.device, worker=worker)

@@ -79,16 +79,19 @@ class CategoryRouter:
         p = annotation.p_skill @ mean.T
         # Two sources of doubt: the rate of each skill, and which skill it is.
         variance = annotation.p_skill @ (sd**2 + mean**2).T - p**2
-        p = self.calibrator_.apply(p)
-        overall = self.profiles_.overall()
-        p[is_general] = overall
-        variance[is_general] = overall * (1 - overall)
+        sd_raw = np.sqrt(np.maximum(variance, 0))
+        apply = self.calibrator_.apply
+        spread = (apply(np.minimum(p + sd_raw, 1)) - apply(np.maximum(p - sd_raw, 0))) / 2
+        p = apply(p)
+        # Of a question of an unknown skill: the mean over skills, as unsure as skills differ.
+        p[is_general] = self.profiles_.overall()
+        spread[is_general] = np.sqrt((sd**2).mean(axis=1) + mean.var(axis=1))
         prices = [self.prices[arm] for arm in self.arms_]
         cost_usd, latency_s = self.costs_.expect(features.n_chars, annotation.p_skill, prices)
         return Scores(
             arms=self.arms_,
             p_correct=p,
-            sd=np.sqrt(np.maximum(variance, 0)),
+            sd=spread,
             cost_usd=cost_usd,
             latency_s=latency_s,
             novelty=annotation.novelty,
@@ -151,7 +154,7 @@ class CategoryRouter:
         return best[len(best) // 2][1:]
 
     def state(self) -> dict[str, np.ndarray]:
-        """Arrays that ``from_state`` rebuilds the fitted router from."""
+        """Arrays that ``load_state`` rebuilds the fitted router from."""
         parts = {
             "annotator": self.annotator_.state(),
             "costs": self.costs_.state(),
@@ -160,6 +163,7 @@ class CategoryRouter:
                 "successes": self.profiles_.successes,
                 "trials": self.profiles_.trials,
                 "bars": np.array([self.max_novelty_, self.max_doubt_]),
+                "prior_strength": np.array(self.prior_strength),
                 "knots": np.array([self.calibrator_.knots_x, self.calibrator_.knots_y]),
             },
         }
@@ -182,7 +186,7 @@ class CategoryRouter:
             categories=tuple(self.category_of[s] for s in skills),
             successes=own["successes"],
             trials=own["trials"],
-            prior_strength=self.prior_strength,
+            prior_strength=float(own["prior_strength"]),
         )
         self.max_novelty_, self.max_doubt_ = (float(v) for v in own["bars"])
         x, y = own["knots"]

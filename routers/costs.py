@@ -26,21 +26,24 @@ class CostModel:
     """(n_arms, 2): prompt tokens = intercept + slope * characters."""
     output_tokens: np.ndarray
     """(n_arms, n_skills)."""
-    latency_s: np.ndarray
-    """(n_arms, n_skills)."""
+    latency_line: np.ndarray
+    """(n_arms, 2): seconds = intercept + slope * output tokens, of a call made alone."""
 
     @classmethod
     def fit(cls, features: Features, outcomes: Outcomes, skills: Sequence[str]) -> Self:
-        """Means per arm and skill, shrunk towards the arm's mean; a line for prompt tokens."""
+        """Output tokens: means per arm and skill, shrunk towards the arm's mean. Prompt tokens and
+        seconds: a line each."""
         index = {s: i for i, s in enumerate(skills)}
         labels = np.array([index[s] for s in outcomes.skills])
-        lines = [
-            _line(features.n_chars, outcomes.input_tokens[:, j]) for j in range(len(outcomes.arms))
-        ]
+        arms = range(len(outcomes.arms))
+        said = outcomes.output_tokens
+        # Four characters a token is the usual rule of thumb.
+        prompt = [_line(features.n_chars, outcomes.input_tokens[:, j], (0.0, 0.25)) for j in arms]
+        seconds = [_line(said[:, j], outcomes.latency_s[:, j], (0.0, 0.0)) for j in arms]
         return cls(
-            input_line=np.array(lines),
-            output_tokens=_means(outcomes.output_tokens, labels, len(skills)),
-            latency_s=_means(outcomes.latency_s, labels, len(skills)),
+            input_line=np.array(prompt),
+            output_tokens=_means(said, labels, len(skills)),
+            latency_line=np.array(seconds),
         )
 
     def expect(
@@ -51,25 +54,27 @@ class CostModel:
         answer = p_skill @ self.output_tokens.T
         price_in = np.array([p.input_usd_per_mtok for p in prices])
         price_out = np.array([p.output_usd_per_mtok for p in prices])
-        return (prompt * price_in + answer * price_out) / 1e6, p_skill @ self.latency_s.T
+        seconds = self.latency_line[:, 0] + self.latency_line[:, 1] * answer
+        return (prompt * price_in + answer * price_out) / 1e6, np.maximum(seconds, 0.0)
 
     def state(self) -> Mapping[str, np.ndarray]:
         return {
             "input_line": self.input_line,
             "output_tokens": self.output_tokens,
-            "latency_s": self.latency_s,
+            "latency_line": self.latency_line,
         }
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
-        return cls(state["input_line"], state["output_tokens"], state["latency_s"])
+        return cls(state["input_line"], state["output_tokens"], state["latency_line"])
 
 
-def _line(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Least squares with slope at least 0; a flat mean where x does not vary."""
-    known = ~np.isnan(y)
+def _line(x: np.ndarray, y: np.ndarray, unknown: tuple[float, float]) -> tuple[float, float]:
+    """Least squares with slope at least 0; a flat mean where x does not vary; ``unknown`` where
+    nothing is known."""
+    known = ~np.isnan(y) & ~np.isnan(x)
     if not known.any():
-        return 0.0, 0.25  # four characters a token, the usual rule of thumb
+        return unknown
     x, y = x[known].astype(float), y[known]
     spread = x.var()
     slope = max(0.0, float(np.cov(x, y, bias=True)[0, 1] / spread)) if spread > 0 else 0.0

@@ -39,7 +39,7 @@ class Outcomes:
     input_tokens: np.ndarray
     output_tokens: np.ndarray
     latency_s: np.ndarray
-    """Loading not included."""
+    """Of calls made alone, loading not included; NaN for others."""
     logprob: np.ndarray
     """Log-probability of the answer under the arm itself; NaN also where it is not told."""
 

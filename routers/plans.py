@@ -51,6 +51,8 @@ class PlanOutlook:
     plan: Plan
     p_correct: float
     cost_usd: float
+    n_calls: float
+    """Expected calls."""
     objective_usd: float
     """cost + (1 - p) V."""
 
@@ -88,6 +90,7 @@ class PlanOutlooks:
                 plan=plan,
                 p_correct=float(p[j]),
                 cost_usd=float(cost[j]),
+                n_calls=float(calls[j].sum()),
                 objective_usd=float(cost[j] + (1 - p[j]) * fallback_price_usd),
             )
             for j, plan in enumerate(self.plans)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from experts.values import Query
+from experts.values import Limits, Query
 from routers.plans import Plan, PlanOutlook, PlanOutlooks
 from routers.scores import QueryScores
 
@@ -28,23 +28,19 @@ class Choice:
 
 
 def choose_plan(query: Query, scores: QueryScores, outlooks: PlanOutlooks) -> Choice:
-    """The best plan for a query; ``scores`` already restricted to the experts it may ask."""
-    v = query.fallback_price_usd
+    """The best plan for a query; ``scores`` already restricted to the arms it may ask."""
+    v, limits = query.fallback_price_usd, query.limits
+    if not scores.arms:
+        return _abstain("no expert that may be asked is expected to cost less than the limit", [])
     if len(scores.arms) < len(outlooks.arms):
         # The replays asked experts that this query must not: only single calls can be judged.
         candidates = [_best_single(scores, v)]
     else:
         candidates = outlooks.expect(scores, v)
     considered = sorted(candidates, key=lambda o: o.objective_usd)
-    limits = query.limits
-    within = [
-        o for o in considered if limits.max_cost_usd is None or o.cost_usd <= limits.max_cost_usd
-    ]
+    within = [o for o in considered if _keeps(o, limits)]
     if not within:
-        return _abstain(
-            f"every plan is expected to cost more than the limit of {limits.max_cost_usd:.2g} $",
-            considered,
-        )
+        return _abstain("every plan is expected to need more than the limits allow", considered)
     best = within[0]
     if best.objective_usd >= v:
         return _abstain(
@@ -64,6 +60,12 @@ def choose_plan(query: Query, scores: QueryScores, outlooks: PlanOutlooks) -> Ch
     )
 
 
+def _keeps(outlook: PlanOutlook, limits: Limits) -> bool:
+    cheap = limits.max_cost_usd is None or outlook.cost_usd <= limits.max_cost_usd
+    short = limits.max_calls is None or outlook.n_calls <= limits.max_calls
+    return cheap and short
+
+
 def _best_single(scores: QueryScores, v: float) -> PlanOutlook:
     objective = scores.objective(v)
     i = int(objective.argmin())
@@ -71,6 +73,7 @@ def _best_single(scores: QueryScores, v: float) -> PlanOutlook:
         plan=Plan("single"),
         p_correct=float(scores.p_correct[i]),
         cost_usd=float(scores.cost_usd[i]),
+        n_calls=1.0,
         objective_usd=float(objective[i]),
     )
 

@@ -42,7 +42,15 @@ class QueryScores:
         """The same beliefs about the arms of these experts only; None allows all."""
         if experts is None:
             return self
-        keep = [i for i, arm in enumerate(self.arms) if arm.expert in experts]
+        return self._of([i for i, arm in enumerate(self.arms) if arm.expert in experts])
+
+    def affordable(self, max_cost_usd: float | None) -> QueryScores:
+        """The same beliefs about the arms that are expected to cost no more; None is no limit."""
+        if max_cost_usd is None:
+            return self
+        return self._of([i for i, cost in enumerate(self.cost_usd) if cost <= max_cost_usd])
+
+    def _of(self, keep: list[int]) -> QueryScores:
         return replace(
             self,
             arms=tuple(self.arms[i] for i in keep),
@@ -76,6 +84,10 @@ class Scores:
 
     def __len__(self) -> int:
         return len(self.novelty)
+
+    def __getitem__(self, rows: np.ndarray) -> Scores:
+        arrays = ("p_correct", "sd", "cost_usd", "latency_s", "novelty", "is_general", "p_skill")
+        return replace(self, **{name: getattr(self, name)[rows] for name in arrays})
 
     def row(self, i: int, *, n_skills: int = 3) -> QueryScores:
         """Query i alone, with its most likely skills (those above 1 %)."""

@@ -13,6 +13,8 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from skills.errors import SkillsError
+
 N_NEAREST = 5
 """Neighbours whose mean distance is the novelty of a question."""
 
@@ -64,7 +66,7 @@ class NeighbourAnnotator:
     def fit(self, embeddings: np.ndarray, labels: Sequence[str], skills: Sequence[str]) -> Self:
         """embeddings: (n, d) unit rows; labels: n names out of ``skills``."""
         if len(labels) == 0:
-            raise ValueError("There are no labelled questions to learn skills from.")
+            raise SkillsError("There are no labelled questions to learn skills from.")
         self.skills = tuple(skills)
         index = {s: i for i, s in enumerate(self.skills)}
         self.embeddings_ = np.ascontiguousarray(embeddings, np.float32)

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from skills.errors import SkillsError
+
 MINILM = "minilm"
 HASHING = "hashing"
 MINILM_MAX_TOKENS = 256
@@ -123,7 +125,7 @@ class SentenceTransformerEmbedder:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError:
-            raise ValueError(
+            raise SkillsError(
                 f"The embedder {self.name!r} needs sentence-transformers, which is not installed. "
                 "Install the extra: pip install 'conclave-coe[sentence-transformers]', "
                 f"or use embedder: {MINILM}."

@@ -11,6 +11,8 @@ from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 
+from skills.errors import SkillsError
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skill:
@@ -45,7 +47,7 @@ class Taxonomy:
     def load(cls, path: Path | None = None) -> Taxonomy:
         """Read a taxonomy file, or the shipped one.
 
-        Raises ValueError when a skill stands twice or has no description: profiles would mix.
+        Raises SkillsError when a skill stands twice or has no description: profiles would mix.
         """
         text = (
             path.read_text(encoding="utf-8")
@@ -59,13 +61,13 @@ class Taxonomy:
                 for name, description in members.items()
             )
         except (AttributeError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(
+            raise SkillsError(
                 f"{path or 'taxonomy.json'} is not a taxonomy: {error}. It should read "
                 '{"category": {"skill": "One sentence about it."}}.'
             ) from None
         names = [s.name for s in skills]
         if twice := sorted({n for n in names if names.count(n) > 1}):
-            raise ValueError(f"Skills stand under two categories: {', '.join(twice)}. Rename one.")
+            raise SkillsError(f"Skills stand under two categories: {', '.join(twice)}. Rename one.")
         if empty := [s.name for s in skills if not s.description.strip()]:
-            raise ValueError(f"Skills without a description: {', '.join(empty)}. Add a sentence.")
+            raise SkillsError(f"Skills without a description: {', '.join(empty)}. Add a sentence.")
         return cls(skills)

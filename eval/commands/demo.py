@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from orchestrator.cli.options import ConfigOption, JsonOption
+from orchestrator.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,23 +35,24 @@ def register(app: typer.Typer) -> None:
     app.command()(demo)
 
 
-def demo(as_json: JsonOption = False, config_file: ConfigOption = None) -> None:
+def demo(as_json: JsonOption = False) -> None:
     """Ask 200 held-out questions, of Conclave and of its baselines, and compare.
 
-    Takes less than a minute, needs no key, no GPU and no network. The last line is JSON.
+    The bundled experts and what was fitted for them, whatever your own configuration says. Takes
+    less than a minute, needs no key, no GPU and no network. The last line is JSON.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     from eval.demo import Stage, run
     from orchestrator.conclave import Conclave
-    from orchestrator.config import load_config
+    from orchestrator.config import Config
     from orchestrator.ledger import Ledger
     from orchestrator.warm import warm
 
-    config = load_config(config_file)
+    config = Config()
     # A ledger of its own: what a demonstration asks must not weigh in what is fitted.
-    conclave = Conclave.from_config(config, ledger=Ledger(config.data_dir / "demo.sqlite"))
+    conclave = Conclave.shipped(config, ledger=Ledger(config.data_dir / "demo.sqlite"))
     fitted = conclave.require_fitted()
     console = Console(stderr=True)
     bar = Progress(

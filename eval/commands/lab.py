@@ -71,16 +71,23 @@ def train(
             r.name: bar.add_task(r.name, total=None, loss=math.nan, start=False) for r in recipes
         }
 
+        told: dict[str, int] = {}
+
         def show(name: str, p: Trained) -> None:
             bar.start_task(tasks[name])
             bar.update(tasks[name], completed=p.step, total=p.n_steps, loss=p.loss)
+            tenth = 10 * p.step // p.n_steps
+            if not (bar.console.is_terminal or as_json) and tenth > told.get(name, 0):
+                told[name] = tenth  # a log has no bar to watch
+                line = f"{name:<12} {tenth * 10:>3} %  loss {p.loss:.3f}  {p.elapsed_s:.0f} s"
+                typer.echo(line, err=True)
 
         runs = train_all(
             recipes, folder, device=device, n_jobs=jobs or os.cpu_count() or 1, report=show
         )
     if not as_json:
         typer.echo(f"Trained into {folder}. Next: conclave lab evaluate")
-    told = [
+    trained = [
         {
             "expert": name,
             "folder": str(folder / name),
@@ -92,7 +99,7 @@ def train(
         }
         for name, run in runs.items()
     ]
-    typer.echo(json.dumps({"trained": told}))
+    typer.echo(json.dumps({"trained": trained}))
 
 
 @lab.command()

@@ -17,7 +17,7 @@ from eval.graders.judge import judge_pairwise, judge_pointwise
 from eval.graders.judging import Case, JudgeGrader, Judgement, Judging, as_steps, run_judgings
 from eval.graders.settings import read_settings, split_name
 from eval.graders.text import choice, exact, exact_case, json_fields, numeric, regex
-from experts.errors import ConfigError, UnknownExpert
+from experts.errors import ConfigError, UnknownName
 from experts.values import Arm
 
 __all__ = [
@@ -66,7 +66,7 @@ JUDGE_GRADERS: Mapping[str, JudgeGrader] = {
 def grader(name: str) -> Grader:
     """A grader that needs no model, with the settings in its name.
 
-    Raises UnknownExpert with the nearest names, also for a setting; ConfigError for a setting's
+    Raises UnknownName with the nearest names, also for a setting; ConfigError for a setting's
     value, and for a grader that needs a model.
 
     >>> grader("numeric(tolerance=0.1)")("21", "20")
@@ -115,5 +115,5 @@ def _known(name: str) -> tuple[str, dict[str, str]]:
     bare, settings = split_name(name)
     known = {**GRADERS, **JUDGE_GRADERS}
     if bare not in known:
-        raise UnknownExpert(bare, known, what="grader")
+        raise UnknownName(bare, known, what="grader")
     return bare, settings

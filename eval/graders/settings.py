@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from experts.errors import ConfigError, UnknownExpert
+from experts.errors import ConfigError, UnknownName
 
 _NAME = re.compile(r"\s*([\w-]+)\s*(?:\((.*)\))?\s*\Z", re.S)
 
@@ -53,7 +53,7 @@ def read_settings(
 ) -> dict[str, Any]:
     """Written settings as values of the grader's own types.
 
-    Raises UnknownExpert with the nearest name for a setting that the grader does not have, and
+    Raises UnknownName with the nearest name for a setting that the grader does not have, and
     ConfigError for a value that it cannot take.
     """
     known = settings_of(grader)
@@ -61,7 +61,7 @@ def read_settings(
     values: dict[str, Any] = {}
     for key, text in written.items():
         if key not in known:
-            raise UnknownExpert(key, known, what=f"setting of grader {name!r}:")
+            raise UnknownName(key, known, what=f"setting of grader {name!r}:")
         try:
             values[key] = TypeAdapter(hints[key]).validate_strings(text)
         except ValidationError as error:

@@ -1,7 +1,7 @@
 """Question sets: files of questions with reference answers, and the shipped ones.
 
 A file is JSONL, one object a line: ``question`` and ``answer``; optionally ``skill``, ``split``
-(train, val, test), ``grader`` and ``id``.
+(train, val, test), ``grader``, ``id``, and ``also_right``, other answers that are as right.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from random import Random
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from eval.graders import grader
 from experts.errors import ConclaveError, DataError
 from experts.lab.questions import SKILLS, LabQuestion, draw_question
 from experts.lab.questions.skill import Split
-from experts.values import Arm, Call, Message, Query, Sampling
+from experts.values import Arm, Call, Message, Query, Sampling, encodable
 
 GREEDY = Sampling()
 
@@ -29,8 +30,10 @@ class Question(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    question: str = Field(min_length=1)
+    question: Annotated[str, AfterValidator(encodable)] = Field(min_length=1)
     answer: str = Field(min_length=1)
+    also_right: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Other answers that are as right."""
     skill: str | None = None
     split: Split | None = None
     grader: str = "exact"
@@ -41,8 +44,14 @@ class Question(BaseModel):
         """Given, or made of the question's text: asking the same again is the same query."""
         return self.id or f"q-{hashlib.blake2b(self.question.encode(), digest_size=8).hexdigest()}"
 
+    @property
+    def right_answers(self) -> tuple[str, ...]:
+        return (self.answer, *self.also_right)
+
     def score(self, answer: str) -> float:
-        return grader(self.grader)(answer, self.answer)
+        """In [0, 1]: the best that the grader gives against any of the right answers."""
+        grade = grader(self.grader)
+        return max(grade(answer, right) for right in self.right_answers)
 
     @property
     def messages(self) -> tuple[Message, ...]:

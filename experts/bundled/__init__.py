@@ -19,6 +19,7 @@ from pathlib import Path
 from experts.cards import ExpertCard, Prices
 from experts.errors import UnknownExpert
 from experts.local.expert import LocalExpert
+from experts.local.fingerprint import weights_fingerprint
 
 FOLDER = Path(__file__).parent
 USD_PER_MTOK_PER_MPARAMETER = 0.10
@@ -77,12 +78,14 @@ def bundled_experts(
         if name not in models:
             raise UnknownExpert(name, models, what="bundled expert")
     return [
-        LocalExpert(_card(models[name], load_usd_per_s), folder / name, worker=worker)
+        LocalExpert(
+            _card(models[name], folder / name, load_usd_per_s), folder / name, worker=worker
+        )
         for name in (names if names is not None else models)
     ]
 
 
-def _card(model: BundledModel, load_usd_per_s: float) -> ExpertCard:
+def _card(model: BundledModel, folder: Path, load_usd_per_s: float) -> ExpertCard:
     return ExpertCard(
         name=model.name,
         kind="local",
@@ -91,5 +94,5 @@ def _card(model: BundledModel, load_usd_per_s: float) -> ExpertCard:
         context_tokens=model.context_tokens,
         parameters=model.parameters,
         memory_bytes=model.parameters * _BYTES_PER_PARAMETER,
-        tags=model.categories,
+        version=weights_fingerprint(folder),
     )

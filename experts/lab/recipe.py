@@ -51,6 +51,13 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         categories=("words",),
         tokenizer="bytes",
         n_chats=220_000,
+        shares={
+            "reverse_word": 1.4,
+            "remove_vowels": 0.8,
+            "replace_letter": 1.8,
+            "uppercase": 0.5,
+            "count_letters": 0.5,
+        },
     ),
     ExpertRecipe(
         name="lists",
@@ -58,14 +65,14 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         categories=("lists",),
         tokenizer="letters",
         n_chats=220_000,
-        shares={"sort_numbers": 2.0, "sort_words": 2.0, "pick_position": 0.5},
+        shares={"sort_numbers": 2.2, "sort_words": 3.4, "pick_position": 0.4, "pick_extreme": 0.5},
     ),
     ExpertRecipe(
         name="units",
         description="Converts units and counts weekdays and months.",
         categories=("units",),
         tokenizer="words",
-        n_chats=140_000,
+        n_chats=160_000,
         shares={"time_units": 4.0},
     ),
     ExpertRecipe(

@@ -49,14 +49,15 @@ def chat_text(turns: list[tuple[str, str]]) -> str:
 
 def whole_words(*, spell_list_words: bool, seed: int = 0) -> list[str]:
     """Pre-tokens (with their leading space, if any) that are kept whole."""
-    rng = Random(seed)
     allowed = closed_words() - set(word_list() if spell_list_words else ())
     allowed |= {w.capitalize() for w in allowed} | {w.lower() for w in allowed}
     counts: Counter[str] = Counter()
-    for i in range(_SAMPLE):
-        question = draw_question(SKILLS[i % len(SKILLS)], rng, "train")
-        for text in (question.text, question.answer):
-            counts.update(t for t in re.findall(_SPLIT, text) if t.strip() in allowed)
+    for skill in SKILLS:
+        rng = Random(f"{seed}/{skill.name}")  # of its own: a new skill changes no other's words
+        for _ in range(_SAMPLE // len(SKILLS)):
+            question = draw_question(skill, rng, "train")
+            for text in (question.text, question.answer):
+                counts.update(t for t in re.findall(_SPLIT, text) if t.strip() in allowed)
     kept = [t for t, n in counts.items() if n >= _MIN_COUNT and len(t) > 1]
     # A word seen after a space is also met at the start of a text, and the other way round.
     lowered = {t.lower() for t in kept}

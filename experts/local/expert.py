@@ -22,7 +22,7 @@ from experts.answers import extract_answer
 from experts.cards import ExpertCard
 from experts.local.decode import decode
 from experts.local.row import Row
-from experts.values import Call, Completion, Delta, Usage
+from experts.values import Call, Completion, Delta, ErrorCode
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class LocalExpert:
     async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
         loop = asyncio.get_running_loop()
         stop = threading.Event()
-        queue: asyncio.Queue[Delta | None] = asyncio.Queue()
+        queue: asyncio.Queue[Delta | None] = asyncio.Queue()  # None: no more deltas
 
         def tell(delta: Delta) -> None:
             loop.call_soon_threadsafe(queue.put_nowait, delta)
@@ -75,7 +75,7 @@ class LocalExpert:
         work = loop.run_in_executor(self._worker, self._run, [call], asked, stop, tell)
         work.add_done_callback(lambda _: queue.put_nowait(None))
         try:
-            while (delta := await queue.get()) is not None:
+            while (delta := await _next(queue, stop)) is not None:
                 yield delta
             yield (await work)[0]
         finally:
@@ -95,7 +95,11 @@ class LocalExpert:
         transformers_logging.set_verbosity_error()
         started = time.perf_counter()
         self._tokenizer = AutoTokenizer.from_pretrained(self._folder)
-        model = AutoModelForCausalLM.from_pretrained(self._folder, dtype=torch.float32)
+        model = AutoModelForCausalLM.from_pretrained(
+            self._folder,
+            dtype=torch.float32,
+            use_safetensors=True,  # a pickle beside them would run code
+        )
         self._model = model.to(self._device).eval()
         end = model.generation_config.eos_token_id
         ends: Iterable[int] = end if isinstance(end, list) else [end]
@@ -109,6 +113,8 @@ class LocalExpert:
         stop: threading.Event,
         tell: Callable[[Delta], None] | None,
     ) -> list[Completion]:
+        if all(_given_up(c, asked, stop) for c in calls):  # nobody waits: do not even load
+            return [self._given_up(c, asked) for c in calls]
         try:
             load_s = self._load()
         except Exception as error:  # any broken folder: files, config, tokenizer, weights
@@ -130,32 +136,33 @@ class LocalExpert:
         stop: threading.Event,
         tell: Callable[[Delta], None] | None,
     ) -> list[Completion]:
-        rows = [
-            Row(
-                call,
-                self._encode(call),
-                self._detokenize,
-                deadline=None if call.timeout_s is None else asked + call.timeout_s,
-            )
-            for call in calls
-        ]
-        going = [r for r in rows if len(r.prompt) < self._card.context_tokens]
+        done: dict[int, Completion] = {}
+        rows: dict[int, Row] = {}
+        for i, call in enumerate(calls):
+            if _given_up(call, asked, stop):
+                done[i] = self._given_up(call, asked)
+                continue
+            try:
+                prompt = self._encode(call)
+            except Exception as problem:  # no chat template, or one that refuses these roles
+                done[i] = self._failed(call, f"cannot be put to this model: {problem}", asked)
+                continue
+            if len(prompt) >= self._card.context_tokens:
+                done[i] = self._too_long(call, len(prompt), asked)
+                continue
+            deadline = None if call.timeout_s is None else asked + call.timeout_s
+            rows[i] = Row(call, prompt, self._detokenize, deadline=deadline)
         error: str | None = None
         try:
-            if going:
-                self._decode(going, stop, tell)
+            if rows:
+                self._decode(list(rows.values()), stop, tell)
         except Exception as problem:  # out of memory, a device that went away, ...
             log.exception("expert %s failed while decoding", self._card.name)
             error = f"{type(problem).__name__}: {problem}"
-        elapsed = time.perf_counter() - asked
-        completions = []
-        for i, row in enumerate(rows):
-            load = load_s if i == 0 else 0.0
-            if len(row.prompt) >= self._card.context_tokens:
-                completions.append(self._too_long(row, load, elapsed))
-            else:
-                completions.append(self._finished(row, load, elapsed, error))
-        return completions
+        for i, row in rows.items():
+            done[i] = self._finished(row, asked, error, n_batch=len(rows))
+        completions = [done[i] for i in range(len(calls))]
+        return [self._with_load(completions[0], load_s), *completions[1:]]
 
     def _decode(
         self, rows: list[Row], stop: threading.Event, tell: Callable[[Delta], None] | None
@@ -214,45 +221,71 @@ class LocalExpert:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _finished(self, row: Row, load_s: float, elapsed: float, error: str | None) -> Completion:
+    def _finished(self, row: Row, asked: float, error: str | None, n_batch: int) -> Completion:
         if row.timed_out and not error:
-            error = f"no answer within {row.call.timeout_s:g} s"
+            error = _no_answer_within(row.call)
         return Completion(
             call=row.call,
             text=row.text,
             answer=extract_answer(row.text),
             usage=row.usage,
-            cost_usd=self._card.prices.cost_usd(row.usage, load_s),
-            latency_s=elapsed,
-            load_s=load_s,
+            cost_usd=self._card.prices.cost_usd(row.usage),
+            latency_s=(row.ended_at or time.perf_counter()) - asked,
+            n_batch=n_batch,
             logprob=row.logprob,
             finish_reason="error" if error else row.finish_reason,
             error=error,
             error_code=("timeout" if row.timed_out else "failed") if error else None,
         )
 
-    def _too_long(self, row: Row, load_s: float, elapsed: float) -> Completion:
-        return Completion(
-            call=row.call,
-            cost_usd=self._card.prices.cost_usd(Usage(), load_s),
-            latency_s=elapsed,
-            load_s=load_s,
-            finish_reason="error",
-            error=(
-                f"{len(row.prompt)} tokens of conversation; {self._card.name} reads "
-                f"{self._card.context_tokens}, answer included"
-            ),
-            error_code="context_too_long",
-        )
+    def _with_load(self, completion: Completion, load_s: float) -> Completion:
+        cost = completion.cost_usd + self._card.prices.load_usd_per_s * load_s
+        return replace(completion, load_s=load_s, cost_usd=cost)
 
-    def _failed(self, call: Call, error: str, asked: float) -> Completion:
+    def _too_long(self, call: Call, n_tokens: int, asked: float) -> Completion:
+        error = (
+            f"{n_tokens} tokens of conversation; {self._card.name} reads "
+            f"{self._card.context_tokens}, answer included"
+        )
+        return self._failed(call, error, asked, "context_too_long")
+
+    def _given_up(self, call: Call, asked: float) -> Completion:
+        if _timed_out(call, asked):
+            return self._failed(call, _no_answer_within(call), asked, "timeout")
+        waited = time.perf_counter() - asked
+        return Completion(call=call, latency_s=waited, finish_reason="cancelled")
+
+    def _failed(
+        self, call: Call, error: str, asked: float, code: ErrorCode = "failed"
+    ) -> Completion:
         return Completion(
             call=call,
             latency_s=time.perf_counter() - asked,
             finish_reason="error",
             error=error,
-            error_code="failed",
+            error_code=code,
         )
+
+
+async def _next(queue: asyncio.Queue[Delta | None], stop: threading.Event) -> Delta | None:
+    """The next delta; None when there is none, or when the caller has given up waiting."""
+    try:
+        return await queue.get()
+    except asyncio.CancelledError:
+        stop.set()
+        return None
+
+
+def _timed_out(call: Call, asked: float) -> bool:
+    return call.timeout_s is not None and time.perf_counter() - asked > call.timeout_s
+
+
+def _given_up(call: Call, asked: float, stop: threading.Event) -> bool:
+    return stop.is_set() or _timed_out(call, asked)
+
+
+def _no_answer_within(call: Call) -> str:
+    return f"no answer within {call.timeout_s:g} s"
 
 
 def _without(text: str, marks: Sequence[str]) -> str:

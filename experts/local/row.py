@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -25,6 +26,8 @@ class Row:
     text: str = ""
     done: bool = False
     timed_out: bool = False
+    ended_at: float | None = None
+    """On ``time.perf_counter``."""
     finish_reason: FinishReason = "length"
     n_shown: int = 0
     """Characters of the text that ``new_text`` has given out."""
@@ -72,7 +75,7 @@ class Row:
         return Delta(text=fresh, usage=self.usage)
 
     def _end(self, reason: FinishReason, text: str | None = None) -> None:
-        self.done, self.finish_reason = True, reason
+        self.done, self.finish_reason, self.ended_at = True, reason, time.perf_counter()
         self.text = self.detokenize(self.ids) if text is None else text
 
 

@@ -17,6 +17,7 @@ import typer
 
 from experts.errors import ConclaveError, UserError
 from orchestrator.cli import ask, doctor, experts, fit, init, serve
+from skills.errors import SkillsError
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -52,11 +53,11 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
-    except (ConclaveError, ValueError) as error:
+    except (ConclaveError, SkillsError) as error:
         if "--debug" in sys.argv:
             raise
         typer.secho(f"conclave: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(EXIT_USER if isinstance(error, UserError | ValueError) else EXIT_FAILED)
+        sys.exit(EXIT_USER if isinstance(error, UserError | SkillsError) else EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:

@@ -43,27 +43,18 @@ def ask(
     import asyncio
 
     from experts.errors import UserError
-    from experts.values import Limits, Message, Query, Sampling
-    from orchestrator.conclave import Conclave, new_query_id, raise_if_failed
+    from experts.values import Message
+    from orchestrator.conclave import Conclave, raise_if_failed
     from orchestrator.config import load_config
+    from orchestrator.queries import Wishes, make_query
 
     if not question.strip():
         raise UserError("The question is empty. Put it in quotes: conclave ask 'What is 2 + 2?'")
     config = load_config(config_file)
     conclave = Conclave.from_config(config)
     target = model.removeprefix("conclave/")
-    policy = config.all_policies.get(target)
-    query = Query(
-        query_id=new_query_id(),
-        messages=(Message(role="user", content=question),),
-        fallback_price_usd=fallback_price or (policy.fallback_price_usd if policy else 1.0),
-        limits=Limits(
-            max_cost_usd=config.limits.max_cost_usd,
-            max_calls=config.limits.max_calls,
-            timeout_s=config.limits.timeout_s,
-        ),
-        sampling=Sampling(max_tokens=min(Sampling().max_tokens, config.limits.max_tokens)),
-    )
+    messages = (Message(role="user", content=question),)
+    query = make_query(config, target, messages, Wishes(fallback_price_usd=fallback_price))
     result = asyncio.run(conclave.answer(query, target, source="ask"))
     raise_if_failed(result.answer)
     if as_json:

@@ -16,7 +16,7 @@ TEMPLATE = """\
 # data_dir: ~/.conclave
 
 # What questions are compared by: minilm (installed with Conclave), hashing (no model, faster), or
-# the id or folder of a sentence-transformers model, with the extra of that name installed.
+# a sentence-transformers model by id or folder (./folder), with the extra of that name installed.
 embedder: minilm
 
 # Skills under categories, as JSON; the shipped taxonomy when nothing is said.
@@ -30,6 +30,8 @@ experts:
   #   folder: models/my-model
   #   description: Good at short summaries.
   #   prices: {input_usd_per_mtok: 0.10, output_usd_per_mtok: 0.40}   # required, never guessed
+  #   context_tokens: 4096   # the model's own when nothing is said
+  #   device: cpu            # or cuda
 
 # Policies by name: what an unsolved question costs you decides how much is spent on it.
 # A request names one as model "conclave/NAME". `conclave`, `best` and `cheap` are built in.
@@ -45,8 +47,8 @@ host_usd_per_s: 2.5e-5
 limits:
   max_cost_usd: null
   max_calls: 16
-  timeout_s: 60
-  max_tokens: 96
+  timeout_s: 60              # for each call
+  max_tokens: 96             # of each answer; also the default
 
 server:
   host: 127.0.0.1            # anything else can be reached by others

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -17,7 +18,10 @@ def serve(
     host: Annotated[
         str | None, typer.Option(help="Address to listen on; 127.0.0.1 by default.")
     ] = None,
-    port: Annotated[int | None, typer.Option(help="Port; 8000 by default, 0 for any free.")] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(help="Port; 8000 by default, 0 for any free.", min=0, max=65535),
+    ] = None,
     config_file: ConfigOption = None,
 ) -> None:
     """Serve the pool over an OpenAI-compatible REST endpoint.
@@ -60,9 +64,12 @@ def serve(
     typer.echo(f"Conclave on http://{host}:{port}/v1 (docs at /docs); loading experts ...")
     started = time.perf_counter()
 
-    def say_ready() -> None:
+    def say_ready(problems: Mapping[str, str]) -> None:
         seconds = time.perf_counter() - started
-        typer.echo(f"Ready: {len(conclave.experts)} experts loaded in {seconds:.1f} s.")
+        for name, problem in problems.items():
+            typer.secho(f"{name} cannot be loaded: {problem}", err=True, fg=typer.colors.YELLOW)
+        n_loaded = len(conclave.experts) - len(problems)
+        typer.echo(f"Ready: {n_loaded} experts loaded in {seconds:.1f} s.")
 
     server = uvicorn.Server(
         uvicorn.Config(

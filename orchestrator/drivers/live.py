@@ -6,11 +6,13 @@ answer is shown whole when it is there.
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from typing import cast
+from dataclasses import replace
 
+from experts.expert import Expert
 from experts.values import Call, Completion, Delta, Usage
 from orchestrator.answer import Answer
 from orchestrator.drivers.calling import Experts, Recorder, call_experts, failed
@@ -35,41 +37,62 @@ async def stream_live(
     """Deltas of the answer's text, then the answer. Closing the iterator stops the work.
 
     An expert that breaks off after its first words cannot be replaced by another: what was shown
-    cannot be taken back. The answer then is what came, with a note.
+    cannot be taken back. The answer then is what came, and says that it broke off.
     """
     shown = False
     try:
         while run.answer is None:
             calls = run.pending
             if len(calls) == 1 and calls[0].streams_answer:
-                completion: Completion | None = None
-                async with aclosing(_stream_call(calls[0], experts, record)) as pieces:
+                pieces = _stream_call(calls[0], experts, record)
+                async with aclosing(pieces):
                     async for piece in pieces:
-                        if isinstance(piece, Delta):
+                        if isinstance(piece, Completion):
+                            completion = piece
+                        else:
                             shown = True
                             yield piece
-                        else:
-                            completion = piece
-                broken = cast(Completion, completion)
-                if shown and not broken.ok:
-                    yield _broken_off(broken)
+                if shown and not completion.ok:
+                    yield _broken_off(completion, run.made)
                     return
-                run.send([broken])
+                run.send([completion])
             else:
                 run.send(await call_experts(calls, experts, record))
     finally:
         run.close()
     if not shown and run.answer.text:
-        usage = Usage()
-        yield Delta(text=run.answer.text, usage=usage)
+        yield Delta(text=run.answer.text, usage=Usage())
     yield run.answer
+
+
+_UNFINISHED: set[asyncio.Task[None]] = set()
+"""Streams whose caller went away and whose bill is still to come: the event loop alone would let
+them be collected."""
 
 
 async def _stream_call(
     call: Call, experts: Experts, record: Recorder
 ) -> AsyncGenerator[Delta | Completion]:
     """One call's deltas and its completion, which is recorded also when the caller goes away."""
-    expert = experts[call.arm.expert]
+    told: asyncio.Queue[Delta | Completion] = asyncio.Queue()
+    # A task of its own: it must see the expert's bill even when this generator is closed.
+    work = asyncio.create_task(_listen(call, experts[call.arm.expert], record, told.put_nowait))
+    _UNFINISHED.add(work)
+    work.add_done_callback(_UNFINISHED.discard)
+    try:
+        while True:
+            piece = await told.get()
+            yield piece
+            if isinstance(piece, Completion):
+                return
+    finally:
+        work.cancel()
+        await asyncio.wait([work])
+
+
+async def _listen(
+    call: Call, expert: Expert, record: Recorder, tell: Callable[[Delta | Completion], None]
+) -> None:
     text, usage = "", Usage()
     completion: Completion | None = None
     try:
@@ -79,29 +102,29 @@ async def _stream_call(
                     completion = piece
                 else:
                     text, usage = text + piece.text, piece.usage
-                    yield piece
+                    tell(piece)
+    except asyncio.CancelledError:  # an expert that does not hand over its bill: what is known
+        cost = expert.card.prices.cost_usd(usage)
+        completion = Completion(
+            call=call, text=text, usage=usage, cost_usd=cost, finish_reason="cancelled"
+        )
     except Exception as error:
         log.exception("expert %s raised while streaming", expert.card.name)
-        completion = failed(call, error)
-    finally:
-        if completion is None:  # the caller closed us: what was generated is still paid
-            completion = Completion(
-                call=call,
-                text=text,
-                usage=usage,
-                cost_usd=expert.card.prices.cost_usd(usage),
-                finish_reason="cancelled",
-            )
-        record([completion])
-    yield completion
+        cost = expert.card.prices.cost_usd(usage)
+        completion = replace(failed(call, error), text=text, usage=usage, cost_usd=cost)
+    if completion is None:
+        silence = RuntimeError("the stream ended without a completion")
+        completion = replace(failed(call, silence), text=text, usage=usage)
+    record([completion])
+    tell(completion)
 
 
-def _broken_off(completion: Completion) -> Answer:
+def _broken_off(completion: Completion, before: Sequence[Completion]) -> Answer:
     return Answer(
         text=completion.text,
         answer="",
         p_correct=0.0,
         contributors=(completion.call.arm,),
-        completions=(completion,),
-        notes=(f"{completion.call.arm} broke off: {completion.error}",),
-    )
+        completions=(),
+        broken_off=f"{completion.call.arm} broke off: {completion.error}",
+    ).with_history((*before, completion))

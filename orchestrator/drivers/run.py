@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experts.expert import Pool
 from experts.values import Call, Completion, Limits
 from orchestrator.answer import Answer
 from orchestrator.strategies.base import Steps
@@ -17,11 +18,14 @@ class Run:
     past a limit comes back to the strategy as failed, unasked and unpaid.
     """
 
-    def __init__(self, steps: Steps, limits: Limits) -> None:
-        self._steps, self._limits = steps, limits
+    def __init__(self, steps: Steps, limits: Limits, pool: Pool | None = None) -> None:
+        """``pool`` gives the prices; without it there is no limit on dollars to keep (replays)."""
+        self._steps, self._limits, self._pool = steps, limits, pool
         self._calls: list[Call] = []
         self._refused: dict[int, Completion] = {}
-        self._spent_usd, self._n_calls = 0.0, 0
+        self._reserved_usd, self._n_calls = 0.0, 0
+        self.made: list[Completion] = []
+        """Completions so far, without those that a limit refused."""
         self.pending: list[Call] = []
         """Calls to be made now; empty once there is an answer."""
         self.answer: Answer | None = None
@@ -29,7 +33,7 @@ class Run:
 
     def send(self, completions: Sequence[Completion]) -> None:
         """Completions of the pending calls, in their order."""
-        self._spent_usd += sum(c.cost_usd for c in completions)
+        self.made += completions
         made = iter(completions)
         reply = [
             self._refused[i] if i in self._refused else next(made) for i in range(len(self._calls))
@@ -50,9 +54,9 @@ class Run:
                 return
             if not self._calls:
                 raise RuntimeError("A strategy yielded no calls; it must yield some or return.")
-            self._refused = {}
+            self._refused, self._reserved_usd = {}, 0.0
             for i, call in enumerate(self._calls):
-                if reason := self._limit_hit():
+                if reason := self._limit_hit(call):
                     self._refused[i] = _refusal(call, reason)
                 else:
                     self._n_calls += 1
@@ -61,12 +65,21 @@ class Run:
                 return
             reply = list(self._refused.values())
 
-    def _limit_hit(self) -> str | None:
+    def _limit_hit(self, call: Call) -> str | None:
+        """Why this call must not be made. Its dollars are bounded before it is made and reserved
+        while it runs: a limit that is looked at afterwards is none."""
         limits = self._limits
         if limits.max_calls is not None and self._n_calls >= limits.max_calls:
             return f"the limit of {limits.max_calls} calls is reached"
-        if limits.max_cost_usd is not None and self._spent_usd >= limits.max_cost_usd:
-            return f"the limit of {limits.max_cost_usd:g} $ is spent"
+        if limits.max_cost_usd is not None and self._pool is not None:
+            most = self._pool.card(call.arm.expert).most_usd(call)
+            spent = sum(c.cost_usd for c in self.made) + self._reserved_usd
+            if spent + most > limits.max_cost_usd:
+                return (
+                    f"the limit of {limits.max_cost_usd:.3g} $ is too little for {call.arm}, which "
+                    f"may cost up to {most:.3g} $ (spent so far: {spent:.3g} $)"
+                )
+            self._reserved_usd += most
         return None
 
 

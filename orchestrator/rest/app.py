@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi_offline import FastAPIOffline
 from starlette.types import Receive
 
+from experts.errors import UnknownExpert
 from experts.values import Query
-from orchestrator.conclave import Conclave, new_query_id, raise_if_failed
+from orchestrator.conclave import Conclave, raise_if_failed
 from orchestrator.config import Config
 from orchestrator.decision import Result
+from orchestrator.queries import new_query_id
 from orchestrator.rest import errors
 from orchestrator.rest.body_limit import BodyLimit
 from orchestrator.rest.chat import completion_body, sse
@@ -28,8 +30,15 @@ from orchestrator.warm import warm
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
 _CLIENT_CLOSED = 499
 """nginx's status for a client that went away; nobody reads it but the access log."""
+_SEED_STRIDE = 1000
+"""Between choices of one request: samples of one choice have neighbouring seeds."""
+
+OnReady = Callable[[Mapping[str, str]], None]
+"""Told what could not be loaded, and why."""
 
 
 @dataclass(slots=True)
@@ -37,11 +46,12 @@ class _Readiness:
     """Set by the warm-up in the background; read by ``/readyz``."""
 
     ready: bool = False
-    problem: str | None = None
+    problems: dict[str, str] = field(default_factory=dict)
+    """What could not be loaded, and why; the others answer all the same."""
 
 
 def create_app(
-    conclave: Conclave, config: Config, *, on_ready: Callable[[], None] = lambda: None
+    conclave: Conclave, config: Config, *, on_ready: OnReady = lambda problems: None
 ) -> FastAPI:
     """The application. Warming up starts with it; ``on_ready`` and ``/readyz`` say when it is
     done."""
@@ -68,14 +78,15 @@ def create_app(
     return app
 
 
-async def _warm_up(conclave: Conclave, readiness: _Readiness, on_ready: Callable[[], None]) -> None:
+async def _warm_up(conclave: Conclave, readiness: _Readiness, on_ready: OnReady) -> None:
     try:
-        await warm(conclave)
-        readiness.ready = True
-        on_ready()
+        readiness.problems = await warm(conclave)
+        readiness.ready = len(readiness.problems) < len(conclave.experts)
+        if readiness.ready:
+            on_ready(readiness.problems)
     except Exception as error:
         log.exception("warming up failed")
-        readiness.problem = f"{type(error).__name__}: {error}"
+        readiness.problems = {"conclave": f"{type(error).__name__}: {error}"}
 
 
 def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
@@ -91,9 +102,9 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
             )
         if body.stream:
             pieces = conclave.stream(query, body.target, source="serve")
-            first = await anext(pieces)
-            if isinstance(first, Result):  # errors before the first token get their real status
-                raise_if_failed(first.answer)
+            first = await _first_piece(pieces, request.receive)
+            if first is None:
+                return Response(status_code=_CLIENT_CLOSED)
             usage = body.stream_options.include_usage if body.stream_options else False
             events = sse(body.model, _chained(first, pieces), include_usage=usage)
             return StreamingResponse(events, media_type="text/event-stream")
@@ -117,7 +128,7 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
 
     @app.post("/v1/feedback", tags=["Conclave"])
     async def feedback(body: FeedbackRequest) -> Response:
-        """Say whether an answer was right; it goes into the ledger, where fitting finds it."""
+        """Say whether an answer was right; the ledger keeps it."""
         if conclave.ledger.add_feedback(body.decision_id, body.verdict, body.comment):
             return JSONResponse({"decision_id": body.decision_id, "recorded": True})
         message = f"There is no decision {body.decision_id!r} in the ledger."
@@ -137,6 +148,14 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
         data += [_model(n, "expert", started) for n in conclave.pool.names]
         return {"object": "list", "data": data}
 
+    @app.get("/v1/models/{name:path}", tags=["OpenAI"])
+    async def model(name: str) -> dict[str, Any]:
+        """One policy or expert."""
+        known = [*conclave.policies, *conclave.pool.names]
+        if name.removeprefix("conclave/") not in known:
+            raise UnknownExpert(name, known, what="model (policy or expert)")
+        return _model(name, "expert" if name in conclave.experts else "conclave", started)
+
     @app.get("/healthz", tags=["Operations"])
     async def healthz() -> dict[str, str]:
         """The process is alive."""
@@ -144,11 +163,12 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
 
     @app.get("/readyz", tags=["Operations"])
     async def readyz() -> Response:
-        """Experts and embedder are loaded; 503 until then."""
+        """Experts and embedder are loaded; 503 until then, or when no expert can be."""
+        problems = readiness.problems
         if readiness.ready:
-            return JSONResponse({"status": "ready"})
-        status = "failed" if readiness.problem else "warming up"
-        return JSONResponse({"status": status, "problem": readiness.problem}, 503)
+            return JSONResponse({"status": "ready", "problems": problems})
+        status = "failed" if problems else "warming up"
+        return JSONResponse({"status": status, "problems": problems}, 503)
 
 
 def _model(name: str, owner: str, created: int) -> dict[str, Any]:
@@ -161,10 +181,26 @@ def _variants(query: Query, n: int) -> list[Query]:
         replace(
             query,
             query_id=new_query_id(),
-            sampling=replace(query.sampling, seed=query.sampling.seed + i),
+            sampling=replace(query.sampling, seed=query.sampling.seed + i * _SEED_STRIDE),
         )
         for i in range(1, n + 1)
     ]
+
+
+async def _first_piece(pieces: AsyncGenerator[Any], receive: Receive) -> Any | None:
+    """The first piece of a stream, or None when the client went away before it: for most plans it
+    is the whole answer. What fails before it raises here, and so gets its real status."""
+    first = None
+    try:
+        first = await _unless_gone(anext(pieces), receive)
+        if isinstance(first, Result):
+            raise_if_failed(first.answer)
+    except BaseException:
+        await pieces.aclose()
+        raise
+    if first is None:
+        await pieces.aclose()
+    return first
 
 
 async def _chained(first: Any, rest: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
@@ -176,7 +212,7 @@ async def _chained(first: Any, rest: AsyncGenerator[Any]) -> AsyncGenerator[Any]
         await rest.aclose()
 
 
-async def _unless_gone(work: Awaitable[list[Result]], receive: Receive) -> list[Result] | None:
+async def _unless_gone(work: Awaitable[_T], receive: Receive) -> _T | None:
     """The work's result, or None when the client went away first; the work is then cancelled."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(receive))

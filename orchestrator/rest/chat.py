@@ -13,13 +13,14 @@ from experts.errors import ConclaveError
 from experts.values import Delta
 from orchestrator.conclave import raise_if_failed
 from orchestrator.decision import Result
-from orchestrator.rest.errors import describe
+from orchestrator.rest.errors import describe, error_body
 
 ABSTAINED = "No expert's answer is worth its price here: this question is left to your fallback."
 
 
 def completion_body(model: str, results: Sequence[Result]) -> dict[str, Any]:
-    """A ``chat.completion`` with one choice a result. Usage is the sum over every call made."""
+    """A ``chat.completion`` with one choice a result. Usage and bill are sums over every call made;
+    with several choices each has its own ``conclave`` object, too."""
     for result in results:
         raise_if_failed(result.answer)
     return {
@@ -33,11 +34,26 @@ def completion_body(model: str, results: Sequence[Result]) -> dict[str, Any]:
                 "message": {"role": "assistant", **_content(result)},
                 "finish_reason": _finish_reason(result),
                 "logprobs": None,
+                **({"conclave": conclave_object(result)} if len(results) > 1 else {}),
             }
             for i, result in enumerate(results)
         ],
         "usage": _usage(results),
-        "conclave": conclave_object(results[0]),
+        "conclave": conclave_object(results[0]) if len(results) == 1 else _sum_object(results),
+    }
+
+
+def _sum_object(results: Sequence[Result]) -> dict[str, Any]:
+    """The bill of several choices together."""
+    each = [conclave_object(r) for r in results]
+    return {
+        "decision_ids": [o["decision_id"] for o in each],
+        "contributors": list(dict.fromkeys(c for o in each for c in o["contributors"])),
+        "cost_usd": sum(o["cost_usd"] for o in each),
+        "router_cost_usd": sum(o["router_cost_usd"] for o in each),
+        "latency_s": max(o["latency_s"] for o in each),
+        "n_calls": sum(o["n_calls"] for o in each),
+        "notes": list(dict.fromkeys(n for o in each for n in o["notes"])),
     }
 
 
@@ -71,7 +87,7 @@ async def sse(
     }
 
     def event(choices: list[dict[str, Any]], **more: Any) -> str:
-        return f"data: {json.dumps({**base, 'choices': choices, **more}, ensure_ascii=False)}\n\n"
+        return _data({**base, "choices": choices, **more})
 
     def choice(delta: dict[str, Any], finish_reason: str | None = None) -> list[dict[str, Any]]:
         return [{"index": 0, "delta": delta, "finish_reason": finish_reason, "logprobs": None}]
@@ -84,13 +100,22 @@ async def sse(
                     yield event(choice({"content": piece.text}))
                     continue
                 raise_if_failed(piece.answer)
+                if reason := piece.answer.broken_off:
+                    message = f"The answer is incomplete: {reason}."
+                    error = error_body(message, "server_error", "answer_broken_off")
+                    yield _data({**error, "conclave": conclave_object(piece)})
+                    continue
                 final = {"refusal": ABSTAINED} if piece.answer.abstained else {}
                 yield event(choice(final, _finish_reason(piece)), conclave=conclave_object(piece))
                 if include_usage:
                     yield event([], usage=_usage([piece]))
     except ConclaveError as error:
-        yield f"data: {json.dumps(describe(error)[1], ensure_ascii=False)}\n\n"
+        yield _data(describe(error)[1])
     yield "data: [DONE]\n\n"
+
+
+def _data(event: dict[str, Any]) -> str:
+    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
 
 
 def _content(result: Result) -> dict[str, Any]:

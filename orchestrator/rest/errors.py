@@ -8,18 +8,26 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from experts.errors import (
     ConclaveError,
     ContextTooLong,
     ExpertFailure,
+    LimitReached,
     NotFitted,
     UnknownExpert,
     UserError,
     did_you_mean,
 )
-from orchestrator.rest.schemas import ChatRequest, Extension
+from orchestrator.rest.schemas import (
+    ChatMessage,
+    ChatRequest,
+    Extension,
+    FeedbackRequest,
+    RouteRequest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +35,7 @@ _SHOWN_CHARS = 80
 _KNOWN: tuple[tuple[type[ConclaveError], int, str, str], ...] = (
     (UnknownExpert, 404, "invalid_request_error", "model_not_found"),
     (ContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
+    (LimitReached, 400, "invalid_request_error", "limit_reached"),
     (NotFitted, 503, "server_error", "router_not_fitted"),
     (UserError, 400, "invalid_request_error", "invalid_request"),
     (ExpertFailure, 502, "server_error", "experts_failed"),
@@ -63,7 +72,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        message, param, code = _explain(error)
+        message, param, code = _explain(error, request)
         return JSONResponse(error_body(message, "invalid_request_error", code, param), 400)
 
     @app.exception_handler(HTTPException)
@@ -75,16 +84,28 @@ def install(app: FastAPI) -> None:
         return JSONResponse(body, error.status_code, headers=error.headers)
 
 
-def _explain(error: RequestValidationError) -> tuple[str, str | None, str | None]:
+_BODIES: dict[str, type[BaseModel]] = {
+    "/v1/chat/completions": ChatRequest,
+    "/v1/route": RouteRequest,
+    "/v1/feedback": FeedbackRequest,
+}
+
+
+def _explain(error: RequestValidationError, request: Request) -> tuple[str, str | None, str | None]:
     """Message, field and code of the first problem."""
     problem = error.errors()[0]
+    if "json" not in request.headers.get("content-type", "json"):
+        message = "Send the body as JSON, with the header content-type: application/json."
+        return message, None, "invalid_json"
     if problem["type"] == "json_invalid":
         reason = problem.get("ctx", {}).get("error", "")
         return f"The body is not valid JSON: {reason}.", None, "invalid_json"
     place = [str(p) for p in problem["loc"] if p != "body"]
     param = ".".join(place) or None
     if problem["type"] == "extra_forbidden":
-        known = list((Extension if "conclave" in place[:-1] else ChatRequest).model_fields)
+        body = Extension if "conclave" in place[:-1] else _BODIES.get(request.url.path, ChatRequest)
+        body = ChatMessage if "messages" in place[:-1] else body
+        known = list(body.model_fields)
         return f"Unknown field {param!r}.{did_you_mean(place[-1], known)}", param, "unknown_field"
     message = problem["msg"].removeprefix("Value error, ")
     if param is None and ":" in message:

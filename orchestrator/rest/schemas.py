@@ -6,15 +6,22 @@ Fields are OpenAI's. What Conclave does not do is accepted only at the value tha
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from experts.values import Limits, Message, Query, Sampling
-from orchestrator.conclave import new_query_id
+from experts.values import Message, Query, Sampling, encodable
 from orchestrator.config import Config
-
-_Number = TypeVar("_Number", int, float)
+from orchestrator.queries import Wishes, make_query
 
 MAX_MESSAGES = 200
 MAX_CHOICES = 8
@@ -33,10 +40,32 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "parallel_tool_calls": (True, False, None),
 }
 """OpenAI fields that are not supported yet, and the values at which they ask for nothing."""
+_ECHOED: dict[str, tuple[Any, ...]] = {
+    "refusal": (),  # any: it is in our own answers, and clients send these back as history
+    "annotations": ([], None),
+    "audio": (None,),
+    "function_call": (None,),
+    "tool_calls": ([], None),
+}
+"""Fields of an assistant's message that clients echo from a response, and the same for them."""
+_SHOWN_CHARS = 80
 
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
+
+
+def _without_neutral(fields: dict[str, Any], neutral: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
+    """Fields without those that ask for nothing. Raises ValueError for one that asks for more."""
+    kept = {}
+    for key, value in fields.items():
+        if key not in neutral:
+            kept[key] = value
+        elif neutral[key] and value not in neutral[key]:
+            shown = repr(value)
+            shown = shown if len(shown) < _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
+            raise ValueError(f"{key}: {shown} is not supported; leave {key!r} out")
+    return kept
 
 
 def _plain_text(content: Any) -> Any:
@@ -55,8 +84,19 @@ class ChatMessage(_Body):
     """One message."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_plain_text)]
+    content: Annotated[str, BeforeValidator(_plain_text), AfterValidator(encodable)]
     name: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_echoed(cls, message: Any) -> Any:
+        """An assistant's message as it stands in a response is one that may be sent back."""
+        if not isinstance(message, dict) or message.get("role") != "assistant":
+            return message
+        kept = _without_neutral(message, _ECHOED)
+        if kept.get("content") is None and message.get("refusal"):
+            kept["content"] = str(message["refusal"])
+        return kept
 
 
 class StreamOptions(_Body):
@@ -66,10 +106,13 @@ class StreamOptions(_Body):
 class Extension(_Body):
     """What only Conclave understands; OpenAI's client sends it as ``extra_body``."""
 
-    fallback_price_usd: float | None = Field(default=None, gt=0)
+    fallback_price_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """V: what a wrong answer costs you; overrides the policy's."""
-    max_cost_usd: float | None = Field(default=None, gt=0)
+    max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Upper bound in tokens' dollars; a call that might pass it is not made."""
     max_calls: int | None = Field(default=None, ge=1)
+    timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """For each call."""
     experts: list[str] | None = Field(default=None, min_length=1)
     """Only these may be asked."""
 
@@ -84,15 +127,7 @@ class _Asking(_Body):
     @model_validator(mode="before")
     @classmethod
     def _drop_neutral(cls, body: Any) -> Any:
-        if not isinstance(body, dict):
-            return body
-        kept = {}
-        for key, value in body.items():
-            if key not in _NEUTRAL:
-                kept[key] = value
-            elif value not in _NEUTRAL[key]:
-                raise ValueError(f"{key}={value!r} is not supported; leave {key!r} out")
-        return kept
+        return _without_neutral(body, _NEUTRAL) if isinstance(body, dict) else body
 
     @model_validator(mode="after")
     def _in_order(self) -> _Asking:
@@ -132,16 +167,22 @@ class ChatRequest(_Asking):
     """OpenAI's chat completion request."""
 
     stream: bool = False
+    """Null is the default, here and below, as at OpenAI."""
     stream_options: StreamOptions | None = None
     n: int = Field(default=1, ge=1, le=MAX_CHOICES)
     max_tokens: int | None = Field(default=None, ge=1)
     max_completion_tokens: int | None = Field(default=None, ge=1)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
-    seed: int | None = Field(default=None, ge=0, lt=2**31)
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
+
+    @field_validator("stream", "n", mode="before")
+    @classmethod
+    def _null_is_default(cls, value: Any, info: ValidationInfo) -> Any:
+        return cls.model_fields[str(info.field_name)].default if value is None else value
 
     @model_validator(mode="after")
     def _consistent(self) -> ChatRequest:
@@ -161,10 +202,10 @@ class ChatRequest(_Asking):
             )
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(
-            max_tokens=asked or min(Sampling().max_tokens, config.limits.max_tokens),
+            max_tokens=asked or config.limits.max_tokens,
             temperature=self.temperature or 0.0,
             top_p=self.top_p or 1.0,
-            seed=self.seed or 0,
+            seed=(self.seed or 0) % 2**31,
             stop=stops,
         )
 
@@ -190,23 +231,5 @@ class FeedbackRequest(_Body):
 
 def to_query(body: _Asking, config: Config, sampling: Sampling | None = None) -> Query:
     """The query that a request asks, within the server's limits and its own."""
-    policy = config.all_policies.get(body.target)
-    own = body.conclave
-    server = config.limits
-    return Query(
-        query_id=new_query_id(),
-        messages=body.values(),
-        fallback_price_usd=own.fallback_price_usd or (policy.fallback_price_usd if policy else 1.0),
-        limits=Limits(
-            max_cost_usd=_least(own.max_cost_usd, server.max_cost_usd),
-            max_calls=_least(own.max_calls, server.max_calls),
-            timeout_s=server.timeout_s,
-            experts=frozenset(own.experts) if own.experts else None,
-        ),
-        sampling=sampling or Sampling(),
-    )
-
-
-def _least(a: _Number | None, b: _Number | None) -> _Number | None:
-    known = [x for x in (a, b) if x is not None]
-    return min(known) if known else None
+    wishes = Wishes(**body.conclave.model_dump())
+    return make_query(config, body.target, body.values(), wishes, sampling)

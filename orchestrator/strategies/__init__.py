@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from experts.errors import UnknownExpert
+from experts.errors import UnknownName
 from orchestrator.aggregators import Belief
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.cascade import cascade
@@ -31,8 +31,8 @@ STRATEGIES: Mapping[str, Callable[..., Strategy]] = {
 def make_strategy(plan: Plan, belief: Belief) -> Strategy:
     """The strategy that a plan names, with its settings.
 
-    Raises UnknownExpert for an unknown name and TypeError for a setting that it does not have.
+    Raises UnknownName for an unknown name and TypeError for a setting that it does not have.
     """
     if plan.strategy not in STRATEGIES:
-        raise UnknownExpert(plan.strategy, STRATEGIES, what="strategy")
+        raise UnknownName(plan.strategy, STRATEGIES, what="strategy")
     return STRATEGIES[plan.strategy](belief, **dict(plan.settings))

@@ -10,7 +10,8 @@ from orchestrator.strategies.base import Steps, Strategy
 from routers.scores import QueryScores
 
 SAMPLE_TEMPERATURE = 0.7
-"""Samples must differ to be worth their price; METHODS section 3 uses the same."""
+"""Samples must differ to be worth their price; Wang et al. use the same. A temperature that the
+query asks for goes before it."""
 
 
 def vote(belief: Belief, *, n: float = 3, arms: float = 1) -> Strategy:
@@ -22,10 +23,11 @@ def vote(belief: Belief, *, n: float = 3, arms: float = 1) -> Strategy:
 
     def strategy(query: Query, scores: QueryScores, pool: Pool) -> Steps:
         chosen = by_success(scores)[: int(arms)]
+        hot = query.sampling.temperature or SAMPLE_TEMPERATURE
         history: list[Completion] = list(
             (
                 yield [
-                    ask(query, arm, sample=i, temperature=SAMPLE_TEMPERATURE if i else None)
+                    ask(query, arm, sample=i, temperature=hot if i else None)
                     for i in range(int(n))
                     for arm in chosen
                 ]

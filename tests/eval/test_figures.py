@@ -11,7 +11,7 @@ from eval.baselines import OutcomeMatrix, at_random, one_expert, oracle, per_ski
 from eval.cost_of_pass import policy_figures, pooled
 from eval.graders import exact, exact_case, grader
 from eval.statistics import bootstrap_interval, wilson_interval
-from experts.errors import UnknownExpert
+from experts.errors import UnknownName
 
 MATRIX = OutcomeMatrix(
     experts=("a", "b", "c"),
@@ -86,5 +86,5 @@ def test_graders() -> None:
     assert exact("7 + 5 = 12", "12") == 1
     assert exact("  south  america.", "South America") == 1
     assert exact_case("planet", "PLANET") == 0
-    with pytest.raises(UnknownExpert, match="Did you mean 'exact'"):
+    with pytest.raises(UnknownName, match="Did you mean 'exact'"):
         grader("exakt")

@@ -32,7 +32,7 @@ from eval.graders import (
 )
 from eval.graders.code import ALLOW_UNISOLATED, CodeLimits, Walls, best_walls, run_tests, why_not
 from eval.questions import Question, read_questions
-from experts.errors import ConfigError, DataError, UnknownExpert, UserError
+from experts.errors import ConfigError, DataError, UnknownName, UserError
 from experts.fake import FakeExpert
 from experts.values import NO_LIMITS, Arm, Call, Completion, Limits
 from orchestrator.drivers.live import run_live
@@ -304,10 +304,10 @@ def replace_grader(question: Question, name: str) -> Question:
 @pytest.mark.parametrize(
     ("name", "error", "complaint"),
     [
-        ("numeri", UnknownExpert, "Did you mean 'numeric'"),
-        ("judge_pairwize", UnknownExpert, "Did you mean 'judge_pairwise'"),
-        ("numeric(tolerence=1)", UnknownExpert, "Did you mean 'tolerance'"),
-        ("exact(case=true)", UnknownExpert, "setting of grader 'exact'"),
+        ("numeri", UnknownName, "Did you mean 'numeric'"),
+        ("judge_pairwize", UnknownName, "Did you mean 'judge_pairwise'"),
+        ("numeric(tolerence=1)", UnknownName, "Did you mean 'tolerance'"),
+        ("exact(case=true)", UnknownName, "setting of grader 'exact'"),
         ("numeric(tolerance=much)", ConfigError, "tolerance is 'much'"),
         ("numeric(tolerance=-1)", ConfigError, "greater than or equal to 0"),
         ("numeric(tolerance=nan)", ConfigError, "tolerance is 'nan'"),

@@ -15,7 +15,7 @@ from experts.lab.corpus import NOISE
 from experts.lab.questions import SKILLS, LabQuestion, LabSkill, draw_question
 from experts.lab.questions.facts import table
 from experts.lab.questions.grammar import FORMS, SHELLS, ask
-from experts.lab.questions.units import MONTHS, WEEKDAYS
+from experts.lab.questions.units import METRIC, MONTHS, WEEKDAYS
 from experts.lab.questions.vocabulary import closed_words
 from experts.lab.tokenizers import CHAT_TEMPLATE, chat_text
 from skills.taxonomy import Taxonomy
@@ -49,7 +49,7 @@ def test_work_shown_ends_in_the_answer(skill: LabSkill) -> None:
 @skills
 def test_a_problem_belongs_to_one_split(skill: LabSkill) -> None:
     rng = Random(1)
-    pattern = next(p for p in skill.patterns if not p.held_out)
+    pattern = next(p for p in skill.patterns if p.split == "train")
     seen: dict[str, str] = {}
     for _ in range(500):
         draw = skill.draw(rng)
@@ -58,19 +58,40 @@ def test_a_problem_belongs_to_one_split(skill: LabSkill) -> None:
     assert set(seen.values()) == {"train", "val", "test"}
 
 
+def test_a_conversion_is_one_problem_however_its_units_are_spelled() -> None:
+    short = {s: small for up, large, down, small, _ in METRIC for s in down} | {
+        s: large for up, large, down, small, _ in METRIC for s in up
+    }
+    rng, keys = Random(5), {}
+    for _ in range(3000):
+        draw = BY_NAME["metric"].draw(rng)
+        value = re.match(r"\d+", draw.slots["q"])[0]
+        problem = value, short[draw.slots["v"]], short[draw.slots["u"]]
+        assert keys.setdefault(problem, draw.key) == draw.key
+
+
+def test_a_syllogism_is_one_problem_however_it_asks() -> None:
+    rng, keys = Random(6), {}
+    for _ in range(3000):
+        draw = BY_NAME["syllogism"].draw(rng)
+        premises = frozenset((draw.slots["s"], draw.slots["t"]))
+        problem = premises, draw.slots["q"].split()[2:].__str__()
+        assert keys.setdefault(problem, draw.key) == draw.key
+
+
 @skills
 def test_some_wordings_are_held_out_and_never_drawn_for_training(skill: LabSkill) -> None:
-    held_out = {p.text for p in skill.patterns if p.held_out}
+    held_out = {p.text for p in skill.patterns if p.split != "train"}
     assert 0.08 < len(held_out) / len(skill.patterns) < 0.4
-    kept = [p for p in skill.patterns if not p.held_out]
+    kept = [p for p in skill.patterns if p.split == "train"]
     assert len(kept) >= 50
     assert not held_out & {p.text for p in kept}
 
 
 def test_shells_are_held_out_too() -> None:
     for form in FORMS[:-1]:
-        assert any(s.held_out for s in SHELLS if s.form == form)
-        assert sum(not s.held_out for s in SHELLS if s.form == form) > 20
+        assert any(s.split == "test" for s in SHELLS if s.form == form)
+        assert sum(s.split == "train" for s in SHELLS if s.form == form) > 20
 
 
 @skills
@@ -142,7 +163,7 @@ def test_letters_stay_visible_in_what_is_to_be_rewritten() -> None:
 def test_noise_never_touches_what_is_asked_about(seed: int) -> None:
     rng = Random(seed)
     skill = BY_NAME["capital"]
-    pattern = rng.choice([p for p in skill.patterns if not p.held_out])
+    pattern = rng.choice([p for p in skill.patterns if p.split == "train"])
     draw = skill.draw(rng)
     text = ask(pattern, draw.slots, rng, noise=NOISE)
     assert draw.slots["k"].lower() in text.lower()

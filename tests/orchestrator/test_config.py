@@ -5,11 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import yaml
 
 from experts.errors import ConfigError
 from orchestrator.cli.init import TEMPLATE
-from orchestrator.config import Config, load_config
+from orchestrator.config import (
+    BundledExperts,
+    Config,
+    LimitSettings,
+    LocalExpertSettings,
+    PolicySettings,
+    PriceSettings,
+    ServerSettings,
+    load_config,
+)
 from orchestrator.pool import make_experts
 
 
@@ -53,9 +61,11 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
-    config = load_config(write("data_dir: here\ntaxonomy: t.json", tmp_path))
+    text = "data_dir: here\ntaxonomy: t.json\nembedder: ./my-model"
+    config = load_config(write(text, tmp_path))
     assert config.data_dir == tmp_path / "here"
     assert config.taxonomy == tmp_path / "t.json"
+    assert config.embedder == str(tmp_path / "my-model")
 
 
 def test_the_template_shows_the_defaults(tmp_path: Path) -> None:
@@ -65,12 +75,10 @@ def test_the_template_shows_the_defaults(tmp_path: Path) -> None:
 
 
 def test_the_template_mentions_every_setting() -> None:
-    text = TEMPLATE.replace("# ", "")
-    for key in Config.model_fields:
-        assert f"{key}:" in text, key
-    for section in ("limits", "server"):
-        for key in yaml.safe_load(TEMPLATE)[section]:
-            assert key in type(getattr(Config(), section)).model_fields
+    models = (Config, LimitSettings, ServerSettings, PriceSettings, LocalExpertSettings)
+    for model in (*models, BundledExperts, PolicySettings):
+        for key in model.model_fields:
+            assert f"{key}:" in TEMPLATE, key
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,8 @@ from hypothesis import strategies as st
 from experts.errors import DataError
 from experts.expert import Pool
 from experts.fake import FakeExpert
-from experts.values import Arm, Call, Completion, Delta, Limits, Query
+from experts.values import Arm, Call, Completion, Delta, Limits, Query, Sampling, Usage
 from orchestrator.answer import Answer
-from orchestrator.drivers.calling import record_nothing
 from orchestrator.drivers.live import run_live, stream_live
 from orchestrator.drivers.replay import Recording, run_replay
 from orchestrator.drivers.run import Run
@@ -23,10 +23,15 @@ from orchestrator.drivers.wave import run_wave
 from orchestrator.strategies.asking import ask
 from orchestrator.strategies.base import Steps, Strategy
 from orchestrator.strategies.cascade import cascade
+from orchestrator.strategies.single import single
 from routers.scores import QueryScores
 from tests import pools
 
 NAMES = ("small", "medium", "large")
+
+
+def record_nothing(completions: Sequence[Completion]) -> None:
+    """For runs whose books are not looked at."""
 
 
 def scores() -> QueryScores:
@@ -178,6 +183,72 @@ def test_a_closed_stream_is_paid_for() -> None:
     assert paid[0].cost_usd > 0
 
 
+def test_a_stream_that_is_left_before_its_first_word_is_paid_for() -> None:
+    paid: list[Completion] = []
+
+    async def leave_at_once() -> None:
+        slow = {"small": FakeExpert("small", {}, latency_s=30)}
+        run = Run(iter_only(pools.query("three words here", query_id="0")), Limits())
+        stream = stream_live(run, slow, paid.extend)
+        first = asyncio.ensure_future(anext(stream))
+        while not slow["small"].batches:
+            await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
+    asyncio.run(leave_at_once())
+    assert [c.finish_reason for c in paid] == ["cancelled"]
+    assert paid[0].usage.input_tokens == 3
+    assert paid[0].cost_usd == pytest.approx(3e-6)
+
+
+def test_a_stream_that_breaks_keeps_its_words_its_bill_and_says_so() -> None:
+    class Breaks(FakeExpert):
+        async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+            yield Delta(text="half an", usage=Usage(input_tokens=3, output_tokens=2))
+            raise ConnectionError("line cut")
+
+    paid: list[Completion] = []
+
+    async def collect() -> list[Delta | Answer]:
+        strategy = single(believed)
+        query = pools.query("?", query_id="0")
+        dead = FakeExpert("large", fails)
+        experts = {"large": dead, "small": Breaks("small", {})}
+        cards = Pool.of(experts.values())
+        run = Run(strategy(query, scores().allowed(frozenset(experts)), cards), Limits())
+        return [p async for p in stream_live(run, experts, paid.extend)]
+
+    *deltas, answer = asyncio.run(collect())
+    assert [d.text for d in deltas if isinstance(d, Delta)] == ["half an"]
+    assert isinstance(answer, Answer)
+    assert answer.text == "half an"
+    assert "line cut" in str(answer.broken_off)
+    assert [c.call.arm.expert for c in answer.completions] == ["large", "small"]
+    assert paid[-1].usage.output_tokens == 2
+    assert paid[-1].cost_usd == pytest.approx(5e-6)
+
+
+def fails(call: Call) -> str:
+    raise ConnectionError("nobody there")
+
+
+def test_an_expert_that_forgets_its_timeout_is_late_and_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Forgets(FakeExpert):
+        async def complete(self, calls: Sequence[Call]) -> list[Completion]:
+            return await super().complete([replace(c, timeout_s=None) for c in calls])
+
+    monkeypatch.setattr("orchestrator.drivers.calling._GRACE_S", 0.01)
+    paid: list[Completion] = []
+    query = replace(pools.query("?", query_id="0"), limits=Limits(timeout_s=0.01))
+    experts = {"small": Forgets("small", {}, latency_s=600)}
+    answer = asyncio.run(run_live(Run(iter_only(query), Limits()), experts, paid.extend))
+    assert [c.error_code for c in answer.completions] == ["timeout"]
+    assert paid[0].cost_usd > 0
+
+
 def iter_only(query: Query) -> Steps:
     [c] = yield [ask(query, Arm("small"), streams_answer=True)]
     return Answer(text=c.text, answer=c.text, p_correct=None, contributors=(), completions=(c,))
@@ -203,12 +274,33 @@ def test_spending_stops_at_the_limit_of_dollars() -> None:
     experts = pool(1)
     strategy = cascade(believed, stop_at=0.99)
     query = pools.query("a b c", query_id="2")
-    price = 3e-6  # three words in, three out, a dollar a million: 6e-6 a call
-    run = Run(strategy(query, scores(), Pool.of(experts.values())), Limits(max_cost_usd=price))
+    cards = Pool.of(experts.values())
+    one_call = cards.card("small").most_usd(ask(query, Arm("small")))
+    run = Run(strategy(query, scores(), cards), Limits(max_cost_usd=one_call), cards)
     answer = asyncio.run(run_live(run, experts, record_nothing))
-    assert [c.ok for c in answer.completions] == [True, False, False]
+    assert [c.call.arm.expert for c in answer.completions] == ["small"]
     assert answer.text == "small on 2"
-    assert "is spent" in answer.notes[0]
+    assert "is too little for medium" in answer.notes[0]
+
+
+@given(limit=st.floats(1e-7, 1e-2), n_at_once=st.integers(1, 5), max_tokens=st.integers(1, 60))
+def test_no_limit_of_dollars_is_ever_passed(limit: float, n_at_once: int, max_tokens: int) -> None:
+    """Whatever the experts say, and also within one batch."""
+
+    def greedy(query: Query) -> Steps:
+        done: list[Completion] = []
+        for wave in range(3):
+            done += yield [
+                ask(query, Arm("small"), sample=n_at_once * wave + i) for i in range(n_at_once)
+            ]
+        return Answer(text="", answer="", p_correct=None, contributors=(), completions=tuple(done))
+
+    talker = FakeExpert("small", lambda call: "word " * 200)
+    cards = Pool.of([talker])
+    query = replace(pools.query("how much", query_id="0"), sampling=Sampling(max_tokens=max_tokens))
+    run = Run(greedy(query), Limits(max_cost_usd=limit), cards)
+    asyncio.run(run_live(run, {"small": talker}, record_nothing))
+    assert sum(c.cost_usd for c in run.made) <= limit
 
 
 def test_a_strategy_that_yields_nothing_is_a_bug_and_says_so() -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from eval.recording import record_outcomes
-from experts.errors import DataError, NotFitted
+from experts.errors import DataError, LimitReached, NotFitted
 from experts.expert import Pool
-from orchestrator.conclave import Conclave
+from experts.fake import FakeExpert
+from experts.values import Limits
+from orchestrator.conclave import Conclave, raise_if_failed
 from orchestrator.config import PolicySettings
+from orchestrator.decision import Result
 from orchestrator.fitted import Fitted
 from orchestrator.fitting import fit_pool
 from orchestrator.ledger import Ledger
@@ -112,6 +116,46 @@ def test_state_of_another_pool_is_refused(fitted: Fitted, tmp_path: Path) -> Non
         Fitted.load(tmp_path / "fitted", Pool.of(pools.experts().values()), "minilm")
 
 
+def test_state_of_other_weights_is_refused(fitted: Fitted, tmp_path: Path) -> None:
+    fitted.save(tmp_path / "fitted")
+    pool = pools.experts()
+    retrained = {**pool, "sums": FakeExpert("sums", {}, version="2")}
+    with pytest.raises(NotFitted, match="other weights of sums"):
+        Fitted.load(tmp_path / "fitted", Pool.of(retrained.values()), "hashing-1024")
+
+
+@pytest.mark.parametrize("file", ["router.npz", "fitted.json"])
+def test_damaged_state_is_refused_with_advice(fitted: Fitted, tmp_path: Path, file: str) -> None:
+    fitted.save(tmp_path)
+    whole = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(NotFitted, match="conclave fit"):
+        Fitted.load(tmp_path, Pool.of(pools.experts().values()), "hashing-1024")
+
+
+def test_limits_on_experts_and_dollars_hold_for_every_target(
+    ledger: Ledger, fitted: Fitted
+) -> None:
+    system = conclave(ledger, fitted)
+    query = pools.query("How much is 2 plus 2 plus 4?")
+
+    def limited(target: str, **limits: object) -> Result:
+        asked = replace(query, query_id=target + str(limits), limits=Limits(**limits))
+        result = asyncio.run(system.answer(asked, target, source="ask"))
+        raise_if_failed(result.answer)
+        return result
+
+    with pytest.raises(LimitReached, match="only cities may be asked"):
+        limited("sums", experts=frozenset({"cities"}))
+    with pytest.raises(LimitReached, match="too little for sums"):
+        limited("sums", max_cost_usd=1e-12)
+    assert limited("conclave", max_cost_usd=1e-12).answer.abstained
+    cheap_only = frozenset({"sums", "generalist"})
+    answer = limited("conclave", experts=cheap_only, max_cost_usd=2e-5).answer
+    assert [a.expert for a in answer.contributors] == ["generalist"]
+    assert len(limited("conclave", max_calls=1).answer.completions) == 1
+
+
 def test_an_unfitted_pool_answers_by_name_and_says_what_to_do(ledger: Ledger) -> None:
     system = conclave(ledger, NotFitted("Nothing is fitted. Do: conclave record."))
     query = pools.query("How much is 2 plus 2 plus 4?")
@@ -119,23 +163,6 @@ def test_an_unfitted_pool_answers_by_name_and_says_what_to_do(ledger: Ledger) ->
     assert result.answer.contributors
     with pytest.raises(NotFitted, match="conclave record"):
         asyncio.run(system.answer(query, "conclave", source="ask"))
-
-
-def test_recording_goes_on_where_it_stopped(ledger: Ledger) -> None:
-    asked = pools.questions()[:20]
-    some = asyncio.run(record_outcomes(asked[:10], pools.experts(), ledger))
-    rest = asyncio.run(record_outcomes(asked, pools.experts(), ledger))
-    assert (some.n_asked, some.n_skipped) == (30, 0)
-    assert (rest.n_asked, rest.n_skipped) == (30, 30)
-
-
-def test_recording_stops_at_its_budget_and_loses_nothing(ledger: Ledger) -> None:
-    asked = pools.questions()[:20]
-    first = asyncio.run(record_outcomes(asked, pools.experts(), ledger, budget_usd=1e-9))
-    assert first.stopped_by_budget
-    second = asyncio.run(record_outcomes(asked, pools.experts(), ledger))
-    assert not second.stopped_by_budget
-    assert second.n_skipped == first.n_asked
 
 
 def test_too_little_and_too_patchy_records_are_refused(ledger: Ledger) -> None:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experts.errors import UserError
+from experts.errors import DataError, UserError
 from experts.values import Arm, Call, Completion, Message, Sampling, Usage
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Label, Ledger
 from tests import pools
 
 
@@ -40,12 +40,36 @@ def completion(
 
 
 def test_a_call_is_read_as_it_was_written(ledger: Ledger) -> None:
-    ledger.add_query(pools.query("?"), source="record", skill="metric", reference="5 kg")
-    [call_id] = ledger.add_calls([completion()], [None])
+    label = Label(skill="metric", reference=("5 kg",), split="val")
+    ledger.add_query(pools.query("?"), source="record", label=label)
+    [call_id] = ledger.add_calls([completion()], [None], versions={"units": "v1"})
     [recorded] = ledger.recorded_calls()
     assert recorded.call_id == call_id
     assert recorded.completion == completion()
-    assert (recorded.skill, recorded.reference, recorded.score) == ("metric", "5 kg", None)
+    assert (recorded.skill, recorded.split, recorded.score) == ("metric", "val", None)
+    assert recorded.version == "v1"
+
+
+def test_the_latest_label_counts_and_the_earlier_ones_stay(ledger: Ledger) -> None:
+    for skill in ("symbl", "symbol", "symbol"):
+        ledger.add_query(pools.query("?"), source="record", label=Label(skill=skill))
+    ledger.add_calls([completion()], [None])
+    assert [c.skill for c in ledger.recorded_calls()] == ["symbol"]
+    assert [r["skill"] for r in ledger.rows("SELECT skill FROM labels")] == ["symbl", "symbol"]
+
+
+def test_an_id_stands_for_one_text(ledger: Ledger) -> None:
+    ledger.add_query(pools.query("What is 1 + 1?"), source="record")
+    with pytest.raises(DataError, match="stands for another question in the ledger: 'What is 1"):
+        ledger.add_query(pools.query("What is 2 + 2?"), source="record")
+
+
+def test_others_on_the_machine_cannot_read_it(tmp_path: Path) -> None:
+    path = tmp_path / "home" / "ledger.sqlite"
+    with Ledger(path) as ledger:
+        ledger.add_calls([completion()], [None])
+        for file in (path.parent, *path.parent.iterdir()):
+            assert file.stat().st_mode & 0o077 == 0, file
 
 
 def test_the_latest_verdict_counts(ledger: Ledger) -> None:
@@ -56,7 +80,14 @@ def test_the_latest_verdict_counts(ledger: Ledger) -> None:
     assert [c.score for c in ledger.recorded_calls()] == [1.0]
 
 
-@pytest.mark.parametrize("change", ["UPDATE calls SET cost_usd = 0", "DELETE FROM calls"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE calls SET cost_usd = 0",
+        "DELETE FROM calls",
+        "INSERT OR REPLACE INTO calls SELECT * FROM calls",
+    ],
+)
 def test_the_past_cannot_be_changed(tmp_path: Path, change: str) -> None:
     path = tmp_path / "ledger.sqlite"
     with Ledger(path) as ledger:
@@ -116,10 +147,3 @@ def test_a_file_that_is_no_ledger_is_refused_with_advice(tmp_path: Path) -> None
     path.write_text("not a database, at all, really not one")
     with pytest.raises(UserError, match="cannot be used as a ledger"):
         Ledger(path)
-
-
-def test_splits_can_be_left_out(ledger: Ledger) -> None:
-    for split in ("train", "test"):
-        ledger.add_query(pools.query("?", query_id=split), source="record", split=split)
-        ledger.add_calls([completion(split)], [None])
-    assert [c.split for c in ledger.recorded_calls(splits=["train"])] == ["train"]

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pytest
 
-from experts.errors import UnknownExpert
+from experts.errors import UnknownName
 from experts.expert import Pool
 from experts.values import Arm, Call, Completion
 from orchestrator.answer import Answer
@@ -133,5 +133,5 @@ def test_abstaining_asks_nobody() -> None:
 
 
 def test_an_unknown_strategy_is_an_error_with_the_nearest_name() -> None:
-    with pytest.raises(UnknownExpert, match="cascade"):
+    with pytest.raises(UnknownName, match="cascade"):
         make_strategy(Plan("cascad"), believe_the_router)

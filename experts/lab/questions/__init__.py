@@ -56,18 +56,22 @@ def draw_question(
 ) -> LabQuestion:
     """Draw one question of a skill.
 
-    With ``held_out_wording`` the pattern is one that training never sees, and half of the time so
-    is its shell. A held-out wording of a fact may come from any split: the wording is what is new.
+    With ``held_out_wording`` the pattern is one of the split's own, which training never sees, and
+    half of the time so is its shell. A held-out wording may ask for any fact: it is what is new.
+    Raises ValueError for held-out wordings of train: there are none.
     """
-    patterns = [p for p in skill.patterns if p.held_out == held_out_wording]
+    if held_out_wording and split == "train":
+        raise ValueError("Held-out wordings belong to val and test; train has none.")
+    wordings: Split = split if held_out_wording else "train"
+    patterns = [p for p in skill.patterns if p.split == wordings]
     while True:
         pattern = rng.choice(patterns)
         draw = skill.draw(rng)
         if (held_out_wording and skill.is_fact) or skill.split_of(draw, pattern) == split:
             break
-    held_out_shell = held_out_wording and rng.random() < 0.5
+    shells_of = wordings if held_out_wording and rng.random() < 0.5 else "train"
     return LabQuestion(
-        text=ask(pattern, draw.slots, rng, held_out_shell=held_out_shell, noise=noise),
+        text=ask(pattern, draw.slots, rng, shells_of=shells_of, noise=noise),
         answer=draw.answer,
         worked=draw.worked or draw.answer,
         skill=skill.name,

@@ -3,8 +3,9 @@
 A *pattern* is text with slots and alternatives: ``the [sum|total] of {a} and {b}``. The patterns of
 a skill are lines of ``patterns/{skill}.txt``, by grammatical form (noun phrase, verb phrase,
 question, full text); *shells*, in ``patterns/shells.txt``, turn a phrase into something a person
-would type. About one pattern in five, and one shell in five, is held out by a hash of its text: it
-is never trained on, so that accuracy on it measures understanding rather than recall.
+would type. By a hash of its text a wording is of the split train (four in five), val or test (one
+in ten each): those of val and test are never trained on, so that accuracy on them measures
+understanding rather than recall, and those of test are kept for reporting.
 
 Drawing the slots' values belongs to the skills; nothing here knows what a question means.
 """
@@ -17,8 +18,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from random import Random
+from typing import Literal, get_args
 
 HELD_OUT_EVERY = 5
+Split = Literal["train", "val", "test"]
 FORMS = ("noun", "verb", "ask", "full")
 
 OPENERS = (
@@ -41,7 +44,7 @@ class Pattern:
     text: str
     """As written in its file; the identity that splits hash."""
     form: str
-    held_out: bool
+    split: Split
     parts: tuple[tuple[str, ...] | str, ...]
     """Literals and ``{slot}`` texts as strings, alternatives as tuples of such texts."""
 
@@ -80,16 +83,20 @@ def read_patterns(name: str) -> tuple[Pattern, ...]:
             if form not in FORMS:
                 raise ValueError(f"{name}.txt: unknown form {form!r}; known: {', '.join(FORMS)}.")
         else:
-            held_out = content_hash(line) % HELD_OUT_EVERY == 0
-            patterns.append(Pattern(line, form, held_out, _parts(line)))
+            patterns.append(Pattern(line, form, _split_of(line), _parts(line)))
     return tuple(patterns)
 
 
+def _split_of(line: str) -> Split:
+    which, rest = content_hash(line) // HELD_OUT_EVERY, content_hash(line) % HELD_OUT_EVERY
+    return "train" if rest else "val" if which % 2 else "test"
+
+
 SHELLS = read_patterns("shells")
-_SHELLS = {
-    (form, held_out): tuple(s for s in SHELLS if s.form == form and s.held_out == held_out)
+_SHELLS: Mapping[tuple[str, Split], tuple[Pattern, ...]] = {
+    (form, split): tuple(s for s in SHELLS if s.form == form and s.split == split)
     for form in FORMS
-    for held_out in (False, True)
+    for split in get_args(Split)
 }
 
 
@@ -113,12 +120,12 @@ def ask(
     slots: Mapping[str, str],
     rng: Random,
     *,
-    held_out_shell: bool = False,
+    shells_of: Split = "train",
     noise: Noise = CLEAN,
 ) -> str:
     """One finished question: pattern in a shell, sometimes with an opener or a closer."""
     text = pattern.choose(rng)
-    if shells := _SHELLS[pattern.form, held_out_shell]:  # a full text needs none
+    if shells := _SHELLS[pattern.form, shells_of]:  # a full text needs none
         text = rng.choice(shells).choose(rng).replace("{_}", text)
     text = text[:1].upper() + text[1:]
     dice = rng.random()
@@ -163,7 +170,6 @@ def _with_typo(template: str, rng: Random) -> str:
 
 def wording_words(patterns: Sequence[Pattern]) -> set[str]:
     """Words of the trained wordings, without slots: what the word tokenizer keeps whole."""
-    texts = [p.text for p in patterns if not p.held_out]
-    texts += [s.text for s in SHELLS if not s.held_out]
+    texts = [p.text for p in (*patterns, *SHELLS) if p.split == "train"]
     texts += [*OPENERS, *CLOSERS]
     return {w for t in texts for w in re.findall(r"[A-Za-z]+", re.sub(r"\{\w+\}", " ", t))}

@@ -177,7 +177,8 @@ def _draw_syllogism(rng: Random) -> Draw:
     )
     quantifiers = ("any", "some") if first.startswith("Some") else ("all", "any", "some", "the")
     question = f"are {rng.choice(quantifiers)} {subject} {target}"
-    key = f"{first},{second},{question}"
+    # The same in either order of its premises, and whatever word asks it.
+    key = f"{','.join(sorted((first, second)))},{subject} {target}"
     if rng.random() < 0.5:
         first, second = second, first
     low = {"u": second[0].lower() + second[1:], "v": first[0].lower() + first[1:]}

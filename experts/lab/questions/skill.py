@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from random import Random
-from typing import Literal
 
-from experts.lab.questions.grammar import Pattern, content_hash, read_patterns
+from experts.lab.questions.grammar import Pattern, Split, content_hash, read_patterns
 
-Split = Literal["train", "val", "test"]
+__all__ = ["Draw", "LabSkill", "Split", "lab_skill", "split_of"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,26 +49,39 @@ def _draw_metric(rng: Random) -> Draw:
     amount = f"{value}{source}" if not spelled and rng.random() < 0.4 else f"{value} {source}"
     if value == 1 and spelled:
         amount = f"1 {source[:-1]}"
-    return Draw(f"{value}{source}>{target}", {"q": amount, "u": target, "v": source}, answer)
+    # The problem is the same however its units are spelled.
+    key = f"{n}{large_short}{small_short}{'>' if target == down else '<'}"
+    return Draw(key, {"q": amount, "u": target, "v": source}, answer)
 
 
 def _draw_time_units(rng: Random) -> Draw:
+    """Down ("3 hours and 25 minutes" in minutes, the smaller part often missing) or up."""
     large, small, factor = rng.choice(TIME)
-    n = rng.randint(1, 12) if rng.random() < 0.3 else rng.randint(1, 99)
-    forward = rng.random() < 0.6
-    value, source, target, result = (
-        (n, large, small, n * factor) if forward else (n * factor, small, large, n)
-    )
-    amount = f"{value} {source}" if value != 1 else f"{rng.choice(('1', 'one'))} {source[:-1]}"
-    answer = f"{result} {target if result != 1 else target[:-1]}"
+    n = rng.randint(1, 12) if rng.random() < 0.3 else rng.randint(1, 60)
     rule = f"1 {large[:-1]} = {factor} {small}"
-    work = _worked_product(n, factor) if forward else _worked_quotient(n, factor)
-    return Draw(
-        key=f"{value}{source}>{target}",
-        slots={"q": amount, "u": target, "v": source},
-        answer=answer,
-        worked=f"{rule}; {work}. Answer: {answer}",
-    )
+    if rng.random() < 0.35:
+        answer = _amount(n, large)
+        slots = {"q": _amount(n * factor, small), "u": large, "v": small}
+        return Draw(
+            f"{n}{large}<",
+            slots,
+            answer,
+            f"{rule}; {_worked_quotient(n, factor)}. Answer: {answer}",
+        )
+    rest = rng.randint(1, factor - 1) if rng.random() < 0.5 else 0
+    asked = f"one {large[:-1]}" if n == 1 and rng.random() < 0.5 else _amount(n, large)
+    work = _worked_product(n, factor)
+    if rest:
+        asked += rng.choice((" and ", " ")) + _amount(rest, small)
+        work += f"; {worked_sum(n * factor, rest)}"
+    answer = _amount(n * factor + rest, small)
+    slots = {"q": asked, "u": small, "v": large}
+    return Draw(f"{n}{large}+{rest}", slots, answer, f"{rule}; {work}. Answer: {answer}")
+
+
+def _amount(n: int, unit: str) -> str:
+    """``1 hour``, ``2 hours``; ``unit`` is in the plural."""
+    return f"{n} {unit if n != 1 else unit[:-1]}"
 
 
 def _worked_product(n: int, factor: int) -> str:

@@ -1,0 +1,65 @@
+"""From what a door was asked to a query: the configured limits, and the request's own within them.
+
+One place for REST, command line and whatever door comes next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import uuid4
+
+from experts.values import Limits, Message, Query, Sampling
+from orchestrator.config import Config
+
+_Number = TypeVar("_Number", int, float)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wishes:
+    """What a request may say beside its question; None leaves it to the configuration."""
+
+    fallback_price_usd: float | None = None
+    max_cost_usd: float | None = None
+    max_calls: int | None = None
+    timeout_s: float | None = None
+    experts: Iterable[str] | None = None
+
+
+NO_WISHES = Wishes()
+
+
+def make_query(
+    config: Config,
+    target: str,
+    messages: tuple[Message, ...],
+    wishes: Wishes = NO_WISHES,
+    sampling: Sampling | None = None,
+) -> Query:
+    """A query for a policy or an expert; a wish can tighten a limit, never loosen it."""
+    policy = config.all_policies.get(target)
+    # Where the caller names the expert nothing is weighed, and V is never looked at.
+    price = wishes.fallback_price_usd or (policy.fallback_price_usd if policy else 1.0)
+    limits = config.limits
+    return Query(
+        query_id=new_query_id(),
+        messages=messages,
+        fallback_price_usd=price,
+        limits=Limits(
+            max_cost_usd=_least(wishes.max_cost_usd, limits.max_cost_usd),
+            max_calls=_least(wishes.max_calls, limits.max_calls),
+            timeout_s=_least(wishes.timeout_s, limits.timeout_s),
+            experts=frozenset(wishes.experts) if wishes.experts else None,
+        ),
+        sampling=sampling or Sampling(max_tokens=limits.max_tokens),
+    )
+
+
+def new_query_id() -> str:
+    return f"q-{uuid4().hex[:16]}"
+
+
+def _least(a: _Number | None, b: _Number | None) -> _Number | None:
+    known = [x for x in (a, b) if x is not None]
+    return min(known) if known else None

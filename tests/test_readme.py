@@ -54,8 +54,8 @@ def test_commands_run(line: str, server: Server, folder: Path) -> None:
         ["sh", "-c", line], capture_output=True, text=True, cwd=folder, env=environment, check=False
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout
-    assert '"error"' not in run.stdout
+    assert run.stdout or ">" in line
+    assert not run.stdout.startswith('{"error"')
 
 
 @pytest.mark.parametrize("line", [c for c in SHELL if c.startswith("make ")])

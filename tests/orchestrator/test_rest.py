@@ -118,10 +118,10 @@ def test_conversations_system_prompts_and_parts(server: Server) -> None:
         {"role": "system", "content": "You are a helpful assistant."},
         {"role": "user", "content": "What is the capital of Japan?"},
         {"role": "assistant", "content": "Tokyo"},
-        {"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]},
+        {"role": "user", "content": [{"type": "text", "text": "What is the capital of Spain?"}]},
     ]
     answer = server.client.chat.completions.create(model="countries", messages=messages)
-    assert answer.choices[0].message.content == "Paris"
+    assert answer.choices[0].message.content == "Madrid"
 
 
 def test_an_answer_can_be_sent_back_as_history(server: Server) -> None:

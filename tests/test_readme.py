@@ -31,9 +31,11 @@ SHOWN_ELSEWHERE = ("git clone", "cd ", "conclave serve", "conclave demo", "concl
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("readme"))
-    server.wait_until_ready()
-    yield server
-    server.stop()
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -16,7 +17,13 @@ import openai
 import pytest
 from openai import OpenAI
 
+from experts.errors import NotFitted
+from orchestrator.conclave import Conclave
+from orchestrator.config import Config
 from orchestrator.ledger import Ledger
+from orchestrator.rest.app import create_app
+from skills.embedders import HashingEmbedder
+from tests import pools
 
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 LONG = [{"role": "user", "content": "Reverse the word " + "planet " * 300}]
@@ -56,9 +63,11 @@ class Server:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(tmp_path_factory.mktemp("server"))
-    server.wait_until_ready()
-    yield server
-    server.stop()
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
 
 
 def extras(response: object) -> dict[str, object]:
@@ -349,11 +358,32 @@ def test_health_docs_and_schema_work_offline(server: Server) -> None:
 
 def test_it_listens_on_loopback_and_stops_on_sigterm(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    assert server.url.startswith("http://127.0.0.1:")
-    assert httpx.get(f"{server.url}/healthz").status_code == 200  # before it is ready
-    assert httpx.get(f"{server.url}/readyz").status_code == 503
-    server.stop()
+    try:
+        assert server.url.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200
+    finally:
+        server.stop()
     assert server.process.returncode in (0, -signal.SIGTERM)
+
+
+def test_it_is_not_ready_before_it_is_warm(ledger: Ledger) -> None:
+    conclave = Conclave(
+        pools.experts(),
+        ledger,
+        embedder=HashingEmbedder(),
+        fitted=NotFitted("not yet"),
+        policies=Config().all_policies,
+        host_usd_per_s=0.0,
+    )
+
+    async def look() -> httpx.Response:
+        door = httpx.ASGITransport(create_app(conclave, Config()))  # starts nothing
+        async with httpx.AsyncClient(transport=door, base_url="http://it") as client:
+            return await client.get("/readyz")
+
+    response = asyncio.run(look())
+    assert response.status_code == 503
+    assert response.json() == {"status": "warming up", "problems": {}}
 
 
 def test_a_port_in_use_is_explained(server: Server, tmp_path: Path) -> None:

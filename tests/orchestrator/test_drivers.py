@@ -93,7 +93,10 @@ def test_the_same_cascade_answers_alike_live_in_a_wave_and_in_replay() -> None:
     replayed = [run_replay(run, recording) for run in runs(n)]
 
     assert [a.text for a in one_by_one] == [a.text for a in in_a_wave] == [a.text for a in replayed]
-    assert [a.cost_usd for a in one_by_one] == [a.cost_usd for a in in_a_wave]
+    for one, other in ((one_by_one, in_a_wave), (one_by_one, replayed)):
+        assert [a.cost_usd for a in one] == [a.cost_usd for a in other]
+        assert [a.contributors for a in one] == [a.contributors for a in other]
+        assert [a.p_correct for a in one] == [a.p_correct for a in other]
     waves = max(len(a.completions) for a in in_a_wave)
     assert waves == 3
     for name, expert in experts.items():

@@ -99,6 +99,18 @@ def test_feedback_lands_in_the_ledger(ledger: Ledger, fitted: Fitted) -> None:
     assert (verdict["score"], verdict["comment"]) == (0.0, "wrong")
 
 
+def test_questions_of_one_category_alone_can_be_fitted(ledger: Ledger) -> None:
+    """And of one with a few strays: nothing can be learned about the unknown then."""
+    asked = pools.questions(120)
+    sums = [q for q in asked if q.skill == "addition"][:30]
+    stray = [q for q in asked if q.skill == "capital"][:1]
+    for some in (sums, [*sums, *stray]):
+        asyncio.run(record_outcomes(some, pools.experts(asked), ledger))
+        pool = Pool.of(pools.experts().values())
+        calls = list(ledger.recorded_calls())
+        assert fit_pool(calls, pool, HashingEmbedder(), pools.CATEGORY_OF).outlooks.plans
+
+
 def test_it_is_saved_and_loaded_without_pickle(fitted: Fitted, tmp_path: Path) -> None:
     fitted.save(tmp_path / "fitted")
     assert {p.suffix for p in (tmp_path / "fitted").iterdir()} == {".npz", ".json"}

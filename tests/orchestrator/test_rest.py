@@ -157,6 +157,21 @@ def test_several_choices_have_a_bill_each_and_one_together(server: Server) -> No
     assert len(set(together["decision_ids"])) == 3
 
 
+def test_a_request_s_limits_are_for_all_of_its_choices_together(server: Server) -> None:
+    def ask(n: int, **limits: object) -> object:
+        return server.client.chat.completions.create(
+            model="conclave", messages=CAPITAL, n=n, extra_body={"conclave": limits}
+        )
+
+    assert extras(ask(4, max_calls=5))["n_calls"] <= 5
+    with pytest.raises(openai.BadRequestError, match="needs a call a choice"):
+        ask(4, max_calls=3)
+    limit = 2e-4
+    before = sum(float(str(c["cost_usd"])) for c in server.calls())
+    ask(4, max_cost_usd=limit)
+    assert sum(float(str(c["cost_usd"])) for c in server.calls()) - before <= limit
+
+
 def test_what_openai_takes_as_null_is_null_here(server: Server) -> None:
     body = {"messages": CAPITAL, "n": None, "stream": None, "seed": -1, "stop": None}
     response = httpx.post(f"{server.url}/v1/chat/completions", json=body, timeout=30)
@@ -237,6 +252,8 @@ def user(content: object) -> list[dict[str, object]]:
         ({"messages": user(7)}, 400, "messages.0.content: Input should be a valid string (got 7)"),
         ({"messages": user(None)}, 400, "messages.0.content"),
         ({"messages": user([{"type": "image_url"}])}, 400, "only text parts are supported"),
+        ({"messages": user([{"type": "text", "text": 5}])}, 400, "only text parts are supported"),
+        ({"messages": CAPITAL, "n": "2"}, 400, "valid integer"),
         ({"messages": []}, 400, "messages"),
         ({}, 400, "messages: Field required"),
         ({"messages": CAPITAL, "model": "countris"}, 404, "Did you mean 'countries'?"),

@@ -28,12 +28,14 @@ POLICIES = {
 }
 
 
-@pytest.fixture
-def fitted(ledger: Ledger) -> Fitted:
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
     asked = [q for q in pools.questions() if q.split == "train"]
-    asyncio.run(record_outcomes(asked, pools.experts(), ledger))
+    with Ledger(":memory:") as ledger:
+        asyncio.run(record_outcomes(asked, pools.experts(), ledger))
+        calls = list(ledger.recorded_calls())
     pool = Pool.of(pools.experts().values())
-    return fit_pool(list(ledger.recorded_calls()), pool, HashingEmbedder(), pools.CATEGORY_OF)
+    return fit_pool(calls, pool, HashingEmbedder(), pools.CATEGORY_OF)
 
 
 def conclave(ledger: Ledger, fitted: Fitted | NotFitted) -> Conclave:

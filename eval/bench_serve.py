@@ -18,12 +18,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from urllib.parse import urlsplit
 
 import numpy as np
 
 from eval.questions import lab_questions
 from experts.errors import ExpertFailure
+from experts.lab.questions import SKILLS
 
 _START_TIMEOUT_S = 120
 MODELS = {"conclave/cheap": 0.3, "conclave": None}
@@ -57,8 +59,9 @@ def run_bench(
         on_progress(f"conclave serve, start {i + 1} of {n_starts}")
         with _server() as (_, ready_s):
             starts.append(ready_s)
-    n_a_skill = -(-n_questions // 28)
-    questions = lab_questions(n_a_skill, "val", held_out_wording=False, seed=seed)[:n_questions]
+    n_a_skill = -(-n_questions // len(SKILLS))
+    questions = lab_questions(n_a_skill, "val", held_out_wording=False, seed=seed)
+    questions = Random(seed).sample(questions, n_questions)  # they come skill by skill
     with _server() as (connection, _):
         on_progress("asking over HTTP")
         ask = {model: _asker(connection, model) for model in MODELS}
@@ -140,11 +143,8 @@ def _wait_until_ready(
 ) -> None:
     deadline = time.monotonic() + _START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if _get(connection, "/readyz") == 200:
-                return
-        except ConnectionRefusedError:
-            connection.close()
+        if _get(connection, "/readyz") == 200:
+            return
         time.sleep(0.02)
     raise ExpertFailure("The server did not become ready. See why: conclave doctor")
 

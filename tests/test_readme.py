@@ -7,12 +7,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.orchestrator.test_rest import Server
+from tests.server import Server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,16 +25,6 @@ SHELL = [
 ]
 SHOWN_ELSEWHERE = ("git clone", "cd ", "conclave serve", "conclave demo", "conclave lab ", "make ")
 """Run by tests of their own (the server, the demo, the laboratory), or about the checkout."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("readme"))
-    try:
-        server.wait_until_ready()
-        yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture(scope="module")

@@ -306,6 +306,11 @@ def test_no_limit_of_dollars_is_ever_passed(limit: float, n_at_once: int, max_to
     assert sum(c.cost_usd for c in run.made) <= limit
 
 
+def test_a_limit_of_dollars_without_prices_is_a_bug_and_says_so() -> None:
+    with pytest.raises(ValueError, match="without the pool's prices"):
+        Run(iter_only(pools.query("?", query_id="0")), Limits(max_cost_usd=1.0))
+
+
 def test_a_strategy_that_yields_nothing_is_a_bug_and_says_so() -> None:
     def idle() -> Steps:
         yield []

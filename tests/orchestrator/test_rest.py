@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
-from openai import OpenAI
 
 from experts.errors import NotFitted
 from orchestrator.conclave import Conclave
@@ -24,50 +21,10 @@ from orchestrator.ledger import Ledger
 from orchestrator.rest.app import create_app
 from skills.embedders import HashingEmbedder
 from tests import pools
+from tests.server import Server
 
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 LONG = [{"role": "user", "content": "Reverse the word " + "planet " * 300}]
-
-
-class Server:
-    """A server process of its own, on a free port, with its own data folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        environment = {**os.environ, "CONCLAVE_HOME": str(folder)}
-        command = [Path(sys.executable).with_name("conclave"), "serve", "--port", "0"]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
-        )
-        assert self.process.stdout
-        self.url = self.process.stdout.readline().split()[2].removesuffix("/v1")
-        self.client = OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0)
-
-    def wait_until_ready(self) -> None:
-        assert self.process.stdout
-        assert "Ready" in self.process.stdout.readline(), "the server died"
-        assert httpx.get(f"{self.url}/readyz").json() == {"status": "ready", "problems": {}}
-
-    def calls(self, decision_id: str | None = None) -> list[dict[str, object]]:
-        with Ledger(self.folder / "ledger.sqlite") as ledger:
-            rows = ledger.rows("SELECT * FROM calls WHERE purpose != 'load'")
-        return [r for r in rows if decision_id in (None, r["decision_id"])]
-
-    def stop(self) -> None:
-        self.client.close()
-        with self.process:  # closes its pipe, too
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    try:
-        server.wait_until_ready()
-        yield server
-    finally:
-        server.stop()
 
 
 def extras(response: object) -> dict[str, object]:

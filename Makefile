@@ -1,11 +1,10 @@
 # What a developer needs. Everything is set up on first use, in .venv; nothing else is touched.
 PYTHON ?= python3
 VENV := .venv
+VLLM := .venv-vllm
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-VLLM := .venv-vllm
-
 .PHONY: help demo serve test test-vllm lint format train fit clean
 
 help: ## List the targets
@@ -37,7 +36,7 @@ $(VLLM)/installed:
 	@touch $@
 
 test-vllm: $(VENV)/installed-dev $(VLLM)/installed ## Set up a real vLLM (CPU), then run the tests that need it
-	CONCLAVE_VLLM_PYTHON=$(VLLM)/bin/python $(BIN)/python -m pytest tests/vllm
+	CONCLAVE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest tests/vllm
 
 lint: $(VENV)/installed-dev ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -20,9 +20,10 @@ from orchestrator.strategies.vote import SAMPLE_TEMPERATURE
 
 BATCH = 256
 """Calls asked together; also by how much a budget may be overshot."""
-N_ALONE = 5
-"""The first questions of each arm are asked one by one: latency is learned from these, since calls
-of one batch slow each other."""
+N_ALONE = 8
+"""So many greedy questions of each arm, spread over all of them, are asked one by one, and last:
+latency is learned from these, since calls of one batch slow each other and the first ones of a
+process pay for its warming up."""
 
 Key = tuple[str, Arm, int]
 """Query, arm, sample."""
@@ -156,11 +157,15 @@ def _sampling(sample: int) -> Sampling:
 
 
 def _batches(keys: Sequence[Key]) -> Iterator[list[Key]]:
-    """Batches of one arm each, in order; the first few of each arm alone."""
+    """Batches of one arm each, in order; then a few of it alone."""
     by_arm: dict[Arm, list[Key]] = {}
     for key in keys:
         by_arm.setdefault(key[1], []).append(key)
     for rows in by_arm.values():
-        yield from ([key] for key in rows[:N_ALONE])
-        for start in range(N_ALONE, len(rows), BATCH):
-            yield rows[start : start + BATCH]
+        greedy = [key for key in rows if key[2] == 0]
+        alone = greedy[:: max(1, len(greedy) // N_ALONE)][:N_ALONE]
+        apart = set(alone)
+        together = [key for key in rows if key not in apart]
+        for start in range(0, len(together), BATCH):
+            yield together[start : start + BATCH]
+        yield from ([key] for key in alone)

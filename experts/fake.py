@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
 
 from experts.answers import extract_answer
 from experts.cards import ExpertCard, Prices
@@ -66,7 +67,7 @@ class FakeExpert:
                 await asyncio.sleep(self._latency_s)
         except asyncio.CancelledError:
             return [self._cancelled(call) for call in calls]
-        return [self._answer(call) for call in calls]
+        return [replace(self._answer(call), n_batch=len(calls)) for call in calls]
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
         """A word each ``latency_s`` seconds."""

@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -216,6 +217,8 @@ class Conclave:
         return Run(strategy(query, decision.scores, self.pool), query.limits, self.pool)
 
     def _closed(self, decision: Decision, answer: Answer, started: float) -> Result:
+        if answer.abstained and decision.choice:
+            answer = replace(answer, notes=(decision.choice.reason,))
         result = Result(decision=decision, answer=answer, latency_s=time.perf_counter() - started)
         self.ledger.add_answer(answer_row(result))
         return result
@@ -251,8 +254,8 @@ def load_fitted(config: Config, pool: Pool, embedder: Embedder) -> Fitted:
     except NotFitted as own:
         try:
             return Fitted.load(SHIPPED_STATE, pool, embedder.name)
-        except NotFitted:
-            raise own from None
+        except NotFitted as shipped:
+            raise NotFitted(f"{own} The shipped state does not serve: {shipped}") from None
 
 
 def raise_if_failed(answer: Answer) -> None:

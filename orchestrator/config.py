@@ -90,7 +90,7 @@ class Config(_Strict):
     """Everything that can be set."""
 
     data_dir: Path = Field(
-        default_factory=lambda: Path(os.environ.get("CONCLAVE_HOME", "~/.conclave")).expanduser()
+        default_factory=lambda: Path(os.environ.get("CONCLAVE_HOME") or "~/.conclave").expanduser()
     )
     """Where the ledger and fitted state live."""
     embedder: str = "minilm"
@@ -137,7 +137,10 @@ def load_config(path: Path | None = None) -> Config:
         config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(f"{path}:\n{_explain(error)}") from None
-    return _with_paths_from(config, path.parent)
+    config = _with_paths_from(config, path.parent)
+    if config.taxonomy and not config.taxonomy.is_file():
+        raise ConfigError(f"{path}: taxonomy: there is no file {config.taxonomy}.")
+    return config
 
 
 def _with_paths_from(config: Config, base: Path) -> Config:

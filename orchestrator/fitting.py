@@ -7,7 +7,7 @@ repeated with the question's whole category left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -47,6 +47,9 @@ FALLBACK_PRICES_USD = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Fallback prices at which plans are replayed; a query uses the nearest."""
 
 MIN_QUERIES = 20
+MIN_OTHERS = 10
+"""Questions of other categories that must be left when one is hidden; fewer, and general questions
+are judged like known ones."""
 
 
 class Recorded:
@@ -146,13 +149,15 @@ def fit_pool(
     blind = cross_fit(router, features, outcomes, folds)
     categories = np.array([category_of[s] for s in outcomes.skills])
     kin = [np.flatnonzero(categories == c) for c in dict.fromkeys(categories)]
-    strange = cross_fit(router, features, outcomes, kin) if len(kin) > 1 else blind
+    # With one category out, there must be something left to learn from.
+    tell_apart = len(kin) > 1 and min(len(outcomes) - len(rows) for rows in kin) >= MIN_OTHERS
+    strange = cross_fit(router, features, outcomes, kin) if tell_apart else blind
     on_stage("replaying plans")
     outlooks = replay_plans(
         recorded,
         outcomes,
         known=(blind, cross_fit_confidence(blind, outcomes, folds)),
-        strange=(strange, cross_fit_confidence(blind, outcomes, kin if len(kin) > 1 else folds)),
+        strange=(strange, cross_fit_confidence(blind, outcomes, kin if tell_apart else folds)),
         pool=pool,
     )
     on_stage("fitting the router")
@@ -268,15 +273,20 @@ def fit_from_ledger(
         for c in ledger.recorded_calls()
         if c.split != "test" and versions.get(c.completion.call.arm.expert) == c.version
     ]
-    if unknown := {c.skill for c in calls if c.skill} - set(taxonomy.names):
-        name = sorted(map(str, unknown))[0]
-        raise DataError(
-            f"Skill {name!r} is not in the taxonomy.{did_you_mean(name, taxonomy.names)} Add it "
-            "to your taxonomy file (`taxonomy:` in conclave.yaml), or leave the skill out."
-        )
+    check_skills((c.skill for c in calls), taxonomy)
     on_stage("annotating skills")
     calls = _annotated(calls, embedder, taxonomy)
     return fit_pool(calls, pool, embedder, taxonomy.category_of, on_stage=on_stage)
+
+
+def check_skills(skills: Iterable[str | None], taxonomy: Taxonomy) -> None:
+    """Raises DataError for a skill that the taxonomy does not have; none given is none wrong."""
+    for name in dict.fromkeys(skills):
+        if name and name not in taxonomy.names:
+            raise DataError(
+                f"Skill {name!r} is not in the taxonomy.{did_you_mean(name, taxonomy.names)} Add "
+                "it to your taxonomy file (`taxonomy:` in conclave.yaml), or leave the skill out."
+            )
 
 
 def _annotated(
@@ -285,7 +295,7 @@ def _annotated(
     bare = {
         c.completion.call.query_id: c.completion.call.messages[-1].content
         for c in calls
-        if c.skill is None
+        if not c.skill
     }
     if not bare:
         return calls

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TypeVar
 from uuid import uuid4
 
-from experts.values import Limits, Message, Query, Sampling
+from experts.errors import UserError
+from experts.values import Limits, Message, Query, Sampling, encodable
 from orchestrator.config import Config
 
 _Number = TypeVar("_Number", int, float)
@@ -37,7 +38,15 @@ def make_query(
     wishes: Wishes = NO_WISHES,
     sampling: Sampling | None = None,
 ) -> Query:
-    """A query for a policy or an expert; a wish can tighten a limit, never loosen it."""
+    """A query for a policy or an expert; a wish can tighten a limit, never loosen it.
+
+    Raises UserError for a message that is not text.
+    """
+    for message in messages:
+        try:
+            encodable(message.content)
+        except ValueError as error:
+            raise UserError(f"The question is not text: {error}.") from None
     policy = config.all_policies.get(target)
     # Where the caller names the expert nothing is weighed, and V is never looked at.
     price = wishes.fallback_price_usd or (policy.fallback_price_usd if policy else 1.0)

@@ -137,9 +137,9 @@ class CategoryRouter:
         known = self.annotator_.annotate(features.embeddings, leave_out=itself)
         strange = self.annotator_.annotate(features.embeddings, leave_out=kin)
         doubt_known, doubt_strange = self._doubt(known), self._doubt(strange)
-        novelties = np.quantile(
-            np.concatenate([known.novelty, strange.novelty]), np.linspace(0.4, 1, 61)
-        )
+        seen = np.concatenate([known.novelty, strange.novelty])
+        seen = seen[np.isfinite(seen)]  # nobody is near where nobody else is left
+        novelties = np.quantile(seen, np.linspace(0.4, 1, 61)) if len(seen) else []
         tried = []
         for novelty in novelties:
             for doubt in _DOUBTS:

@@ -31,7 +31,11 @@ def choose_plan(query: Query, scores: QueryScores, outlooks: PlanOutlooks) -> Ch
     """The best plan for a query; ``scores`` already restricted to the arms it may ask."""
     v, limits = query.fallback_price_usd, query.limits
     if not scores.arms:
-        return _abstain("no expert that may be asked is expected to cost less than the limit", [])
+        return _abstain(
+            f"no expert that may be asked is expected to cost less than the limit of "
+            f"{limits.max_cost_usd or 0:.2g} $",
+            [],
+        )
     if len(scores.arms) < len(outlooks.arms):
         # The replays asked experts that this query must not: only single calls can be judged.
         candidates = [_best_single(scores, v)]

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.ledger import Ledger
+from tests.server import Server
 
 
 @pytest.fixture(autouse=True)
@@ -23,6 +24,17 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("CONCLAVE_HOME", str(folder))
     monkeypatch.chdir(tmp_path)
     return folder
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests that ask it something; those that stop one start their own."""
+    server = Server(tmp_path_factory.mktemp("server"))
+    try:
+        server.wait_until_ready()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture

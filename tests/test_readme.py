@@ -7,12 +7,11 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.orchestrator.test_rest import Server
+from tests.server import Server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -26,14 +25,6 @@ SHELL = [
 ]
 SHOWN_ELSEWHERE = ("git clone", "cd ", "conclave serve", "conclave demo", "conclave lab ", "make ")
 """Run by tests of their own (the server, the demo, the laboratory), or about the checkout."""
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("readme"))
-    server.wait_until_ready()
-    yield server
-    server.stop()
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +45,8 @@ def test_commands_run(line: str, server: Server, folder: Path) -> None:
         ["sh", "-c", line], capture_output=True, text=True, cwd=folder, env=environment, check=False
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout
-    assert '"error"' not in run.stdout
+    assert run.stdout or ">" in line
+    assert not run.stdout.startswith('{"error"')
 
 
 @pytest.mark.parametrize("line", [c for c in SHELL if c.startswith("make ")])

@@ -25,8 +25,8 @@ LABELS = {
     "cheapest": "cheapest expert",
     "random": "random expert",
     "vote_all": "ask everyone, vote",
-    "best_per_skill": "best expert per skill (told the skill)",
-    "oracle": "oracle (cheapest that is right)",
+    "best_per_skill": "best per skill (told)",
+    "oracle": "oracle: cheapest right",
 }
 POLICIES = ("conclave", "cheap", "best")
 
@@ -83,11 +83,16 @@ def demo(as_json: JsonOption = False) -> None:
         out = Console()
         generated, by_hand = demo_questions()
         out.print(format_examples(generated, by_hand))
+        out.print()
         out.print(format_figures(f"{len(generated)} generated questions", report.generated))
+        out.print()
         out.print(format_figures(f"{len(by_hand)} hand-written questions", report.handwritten))
+        out.print()
         out.print(format_shares(report))
+        out.print()
         out.print(
-            "Intervals are 95 %. $ and seconds are totals; every call and the router are charged.\n"
+            "$/1k: dollars for 1000 questions; $/1k right, cost-of-pass: for 1000 right answers. "
+            "Every call and the router are charged. s: seconds for all.\n"
             "Next: conclave ask 'What is 417 plus 385?' --explain"
         )
     typer.echo(json.dumps(demo_object(report)))
@@ -105,22 +110,23 @@ def format_examples(generated: Sequence[Any], by_hand: Sequence[Any], n: int = 3
 
 
 def format_figures(title: str, figures: Sequence[PolicyFigures]) -> Table:
-    """Policies against accuracy, dollars, cost-of-pass and seconds."""
-    from rich.table import Table
+    """Policies against accuracy, dollars, cost-of-pass and seconds; 80 columns wide."""
+    from rich.table import Column, Table
 
+    heads = ("", "right", "95 %", "$/1k", "$/1k right", "95 % ", "s")
     table = Table(
-        "", "accuracy", "95 %", "$ in all", "$ per right answer", "95 % ", "seconds",
-        title=title, title_justify="left",
+        *(Column(head, no_wrap=True) for head in heads),
+        title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0),
     )  # fmt: skip
     for f in figures:
         ours = f.name in POLICIES
         table.add_row(
             LABELS.get(f.name, f.name),
             f"{f.accuracy:.1%}",
-            f"{f.accuracy_ci[0]:.0%}-{f.accuracy_ci[1]:.0%}",
-            f"{f.cost_usd:.2e}",
-            f"{f.cost_of_pass_usd:.2e}",
-            f"{f.cost_of_pass_ci[0]:.1e}-{f.cost_of_pass_ci[1]:.1e}",
+            f"{f.accuracy_ci[0] * 100:.0f}-{f.accuracy_ci[1]:.0%}",
+            f"{f.cost_usd / f.n * 1000:.4f}",
+            f"{f.cost_of_pass_usd * 1000:.4f}",
+            f"{f.cost_of_pass_ci[0] * 1000:.4f}-{f.cost_of_pass_ci[1] * 1000:.4f}",
             f"{f.seconds:.1f}",
             style="bold" if f.name == "conclave" else None if ours else "dim",
         )
@@ -131,7 +137,10 @@ def format_shares(report: DemoReport) -> Table:
     """Where Conclave's calls went."""
     from rich.table import Table
 
-    table = Table(title="Calls of Conclave by expert", title_justify="left", show_header=False)
+    table = Table(
+        title="Calls of Conclave by expert", title_justify="left", show_header=False, box=None,
+        pad_edge=False, padding=(0, 2, 0, 0),
+    )  # fmt: skip
     for name, share in sorted(report.shares.items(), key=lambda kv: -kv[1]):
         table.add_row(name, f"{share:.0%}", "█" * round(share * 40))
     return table

@@ -86,7 +86,8 @@ def train(
             recipes, folder, device=device, n_jobs=jobs or os.cpu_count() or 1, report=show
         )
     if not as_json:
-        typer.echo(f"Trained into {folder}. Next: conclave lab evaluate")
+        where = "" if folder == FOLDER else f" --folder {folder}"
+        typer.echo(f"Trained into {folder}. Next: conclave lab evaluate{where}")
     trained = [
         {
             "expert": name,

@@ -41,11 +41,15 @@ def record(
     from eval.questions import read_questions
     from eval.recording import RecordingProgress, record_outcomes
     from orchestrator.config import load_config
+    from orchestrator.fitting import check_skills
     from orchestrator.ledger import Ledger
     from orchestrator.pool import make_experts
+    from skills.taxonomy import Taxonomy
 
     config = load_config(config_file)
     asked = read_questions(questions)
+    # Before anything is paid: fitting would refuse them.
+    check_skills((q.skill for q in asked), Taxonomy.load(config.taxonomy))
     experts = make_experts(config)
     bar = Progress(
         TextColumn("recording"),
@@ -67,16 +71,21 @@ def record(
                 spent=progress.cost_usd,
             )
 
-        summary = asyncio.run(
-            record_outcomes(
-                asked,
-                experts,
-                ledger,
-                n_samples=samples,
-                budget_usd=budget,
-                on_progress=show,
+        try:
+            summary = asyncio.run(
+                record_outcomes(
+                    asked,
+                    experts,
+                    ledger,
+                    n_samples=samples,
+                    budget_usd=budget,
+                    on_progress=show,
+                )
             )
-        )
+        except KeyboardInterrupt:
+            bar.stop()
+            typer.echo("Interrupted. What was answered is kept; run it again to go on.", err=True)
+            raise
     told = {
         "n_questions": len(asked),
         "n_asked": summary.n_asked,

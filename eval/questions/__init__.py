@@ -25,19 +25,22 @@ from experts.values import Arm, Call, Message, Query, Sampling, encodable
 GREEDY = Sampling()
 
 
+Text = Annotated[str, AfterValidator(encodable), Field(min_length=1)]
+
+
 class Question(BaseModel):
     """A question with its reference answer."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    question: Annotated[str, AfterValidator(encodable)] = Field(min_length=1)
-    answer: str = Field(min_length=1)
-    also_right: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    question: Text
+    answer: Text
+    also_right: tuple[Text, ...] = ()
     """Other answers that are as right."""
-    skill: str | None = None
+    skill: Text | None = None
     split: Split | None = None
     grader: str = "exact"
-    id: str | None = None
+    id: Text | None = None
 
     @property
     def query_id(self) -> str:

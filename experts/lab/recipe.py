@@ -51,13 +51,6 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         categories=("words",),
         tokenizer="bytes",
         n_chats=220_000,
-        shares={
-            "reverse_word": 1.4,
-            "remove_vowels": 0.8,
-            "replace_letter": 1.8,
-            "uppercase": 0.5,
-            "count_letters": 0.5,
-        },
     ),
     ExpertRecipe(
         name="lists",
@@ -65,7 +58,7 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         categories=("lists",),
         tokenizer="letters",
         n_chats=220_000,
-        shares={"sort_numbers": 2.2, "sort_words": 3.4, "pick_position": 0.4, "pick_extreme": 0.5},
+        shares={"sort_numbers": 2.0, "sort_words": 2.0, "pick_position": 0.5},
     ),
     ExpertRecipe(
         name="units",

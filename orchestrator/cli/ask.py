@@ -117,7 +117,7 @@ def format_explanation(result: Result) -> list[RenderableType]:
         parts.append(_plans_table(decision))
     plan = Text(f"Plan      {decision['plan']}: {decision['reason']}")
     parts.append(plan)
-    calls = Table("call", "says", "tokens", "$", "s", title="Calls", title_justify="left")
+    calls = Table("call", "says", "tokens", "$", "s", **_style("Calls"))
     for call in told["calls"]:
         says = Text(call["error"], style="red") if call["error"] else Text(call["text"])
         tokens = f"{call['input_tokens']} + {call['output_tokens']}"
@@ -139,10 +139,16 @@ def format_explanation(result: Result) -> list[RenderableType]:
     return parts
 
 
+def _style(title: str) -> dict[str, Any]:
+    from rich import box
+
+    return {"title": title, "title_justify": "left", "box": box.SIMPLE_HEAD}
+
+
 def _beliefs_table(decision: dict[str, Any]) -> RenderableType:
     from rich.table import Table
 
-    table = Table("expert", "P(right)", "± sd", "$ a call", title="Scores", title_justify="left")
+    table = Table("expert", "P(right)", "± sd", "$ a call", **_style("Scores"))
     for row in decision["scores"]:
         table.add_row(
             row["arm"], f"{row['p_correct']:.2f}", f"{row['sd']:.2f}", f"{row['cost_usd']:.2e}"
@@ -155,7 +161,7 @@ def _plans_table(decision: dict[str, Any]) -> RenderableType:
 
     price = decision["fallback_price_usd"]
     title = f"Plans, a wrong answer costing {price:g} $"
-    table = Table("plan", "P(right)", "$ calls", "$ expected", title=title, title_justify="left")
+    table = Table("plan", "P(right)", "$ calls", "$ expected", **_style(title))
     for row in decision["considered"]:
         table.add_row(
             row["plan"],

@@ -9,6 +9,8 @@ import typer
 
 from orchestrator.cli.options import ConfigOption
 
+_BACKLOG = 2048
+
 
 def register(app: typer.Typer) -> None:
     app.command()(serve)
@@ -47,6 +49,8 @@ def serve(
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # From here on clients are queued rather than refused: the address is about to be told.
+        listener.listen(_BACKLOG)
     except OSError as error:
         raise UserError(
             f"Cannot listen on {host}:{port}: {error.strerror}. Choose another: --port 0 takes "

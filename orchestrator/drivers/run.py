@@ -19,7 +19,9 @@ class Run:
     """
 
     def __init__(self, steps: Steps, limits: Limits, pool: Pool | None = None) -> None:
-        """``pool`` gives the prices; without it there is no limit on dollars to keep (replays)."""
+        """``pool`` gives the prices; needed where there is a limit on dollars."""
+        if limits.max_cost_usd is not None and pool is None:
+            raise ValueError("A limit on dollars cannot be kept without the pool's prices.")
         self._steps, self._limits, self._pool = steps, limits, pool
         self._calls: list[Call] = []
         self._refused: dict[int, Completion] = {}

@@ -15,7 +15,7 @@ from orchestrator.conclave import raise_if_failed
 from orchestrator.decision import Result
 from orchestrator.rest.errors import describe, error_body
 
-ABSTAINED = "No expert's answer is worth its price here: this question is left to your fallback."
+ABSTAINED = "Nobody was asked: this question is left to your fallback."
 
 
 def completion_body(model: str, results: Sequence[Result]) -> dict[str, Any]:
@@ -105,7 +105,7 @@ async def sse(
                     error = error_body(message, "server_error", "answer_broken_off")
                     yield _data({**error, "conclave": conclave_object(piece)})
                     continue
-                final = {"refusal": ABSTAINED} if piece.answer.abstained else {}
+                final = {"refusal": _refusal(piece)} if piece.answer.abstained else {}
                 yield event(choice(final, _finish_reason(piece)), conclave=conclave_object(piece))
                 if include_usage:
                     yield event([], usage=_usage([piece]))
@@ -120,8 +120,12 @@ def _data(event: dict[str, Any]) -> str:
 
 def _content(result: Result) -> dict[str, Any]:
     if result.answer.abstained:
-        return {"content": None, "refusal": ABSTAINED}
+        return {"content": None, "refusal": _refusal(result)}
     return {"content": result.answer.text, "refusal": None}
+
+
+def _refusal(result: Result) -> str:
+    return f"{ABSTAINED} Why: {'; '.join(result.answer.notes)}."
 
 
 def _finish_reason(result: Result) -> str:

@@ -101,6 +101,8 @@ def _explain(error: RequestValidationError, request: Request) -> tuple[str, str 
         reason = problem.get("ctx", {}).get("error", "")
         return f"The body is not valid JSON: {reason}.", None, "invalid_json"
     place = [str(p) for p in problem["loc"] if p != "body"]
+    if problem["type"] == "missing" and not place:
+        return "The body is empty; send JSON.", None, "invalid_json"
     param = ".".join(place) or None
     if problem["type"] == "extra_forbidden":
         body = Extension if "conclave" in place[:-1] else _BODIES.get(request.url.path, ChatRequest)

@@ -6,6 +6,7 @@ Fields are OpenAI's. What Conclave does not do is accepted only at the value tha
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -19,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from experts.errors import LimitReached
 from experts.values import Message, Query, Sampling, encodable
 from orchestrator.config import Config
 from orchestrator.queries import Wishes, make_query
@@ -74,9 +76,10 @@ def _plain_text(content: Any) -> Any:
         return content
     texts = []
     for part in content:
-        if not (isinstance(part, dict) and part.get("type") == "text" and "text" in part):
+        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
+        if not isinstance(text, str):
             raise ValueError("only text parts are supported: {'type': 'text', 'text': '...'}")
-        texts.append(str(part["text"]))
+        texts.append(text)
     return "".join(texts)
 
 
@@ -109,7 +112,8 @@ class Extension(_Body):
     fallback_price_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """V: what a wrong answer costs you; overrides the policy's."""
     max_cost_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """Upper bound in tokens' dollars; a call that might pass it is not made."""
+    """Upper bound in tokens' dollars, of all choices together; a call that might pass it is not
+    made."""
     max_calls: int | None = Field(default=None, ge=1)
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """For each call."""
@@ -166,12 +170,12 @@ class RouteRequest(_Asking):
 class ChatRequest(_Asking):
     """OpenAI's chat completion request."""
 
-    stream: bool = False
+    stream: bool = Field(default=False, strict=True)
     """Null is the default, here and below, as at OpenAI."""
     stream_options: StreamOptions | None = None
-    n: int = Field(default=1, ge=1, le=MAX_CHOICES)
-    max_tokens: int | None = Field(default=None, ge=1)
-    max_completion_tokens: int | None = Field(default=None, ge=1)
+    n: int = Field(default=1, ge=1, le=MAX_CHOICES, strict=True)
+    max_tokens: int | None = Field(default=None, ge=1, strict=True)
+    max_completion_tokens: int | None = Field(default=None, ge=1, strict=True)
     temperature: float | None = Field(default=None, ge=0, le=2)
     top_p: float | None = Field(default=None, gt=0, le=1)
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
@@ -232,4 +236,13 @@ class FeedbackRequest(_Body):
 def to_query(body: _Asking, config: Config, sampling: Sampling | None = None) -> Query:
     """The query that a request asks, within the server's limits and its own."""
     wishes = Wishes(**body.conclave.model_dump())
+    n = body.n if isinstance(body, ChatRequest) else 1
+    if n > 1:  # a request's limits are for all of its choices together
+        if wishes.max_calls is not None and wishes.max_calls < n:
+            raise LimitReached(f"n={n} needs a call a choice, and max_calls is {wishes.max_calls}.")
+        wishes = replace(
+            wishes,
+            max_calls=wishes.max_calls and wishes.max_calls // n,
+            max_cost_usd=wishes.max_cost_usd and wishes.max_cost_usd / n,
+        )
     return make_query(config, body.target, body.values(), wishes, sampling)

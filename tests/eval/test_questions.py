@@ -40,6 +40,8 @@ def test_the_same_question_has_the_same_id() -> None:
         ('{"question": "x", "answer": "y", "skil": "z"}', "line 1: skil: Extra inputs"),
         ('{"question": "x", "answer": "y", "grader": "exat"}', "Did you mean 'exact'"),
         ('{"question": "x", "answer": "y", "split": "dev"}', "line 1: split"),
+        ('{"question": "x", "answer": "y", "skill": ""}', "line 1: skill"),
+        (r'{"question": "x", "answer": "y", "id": "\ud800"}', "lone surrogate"),
     ],
 )
 def test_broken_files_are_refused_by_line(tmp_path: Path, text: str, complaint: str) -> None:

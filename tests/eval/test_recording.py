@@ -72,6 +72,20 @@ def test_a_corrected_question_is_graded_again_without_asking(ledger: Ledger) -> 
     assert (call.score, call.skill, call.split) == (1.0, "symbol", "test")
 
 
+def test_latency_is_learned_from_calls_made_alone_all_over_and_last(ledger: Ledger) -> None:
+    expert = FakeExpert("it", {})
+    record(ledger, pools.questions(120), experts={"it": expert}, n_samples=2)
+    sizes = [len(batch) for batch in expert.batches]
+    assert sizes == [2 * 120 - 8] + [1] * 8
+    alone = [batch[0] for batch in expert.batches[1:]]
+    assert {c.sample for c in alone} == {0}
+    order = [q.query_id for q in pools.questions(120)]
+    places = [order.index(c.query_id) for c in alone]
+    assert max(places) > 100 > 20 > min(places)
+    known = [c for c in ledger.recorded_calls() if c.completion.n_batch == 1]
+    assert len(known) == 8
+
+
 def test_other_weights_are_asked_again(ledger: Ledger) -> None:
     for version in ("1", "2"):
         summary = record(ledger, experts={"it": FakeExpert("it", {}, version=version)})

@@ -45,7 +45,7 @@ def test_ask_explains_itself() -> None:
 def test_ask_gives_one_json_object() -> None:
     told = json.loads(conclave("ask", "Reverse the word planet.", "--json").stdout)
     assert told["answer"] == "tenalp"
-    assert told["contributors"] == ["words"]
+    assert "words" in told["contributors"]  # others may agree
     assert told["cost_usd"] > told["decision"]["router_cost_usd"] > 0
     assert "reverse_word" in told["decision"]["skills"]
 

@@ -55,6 +55,11 @@ def test_a_wrong_file_is_refused_with_the_way_out(
     assert complaint in str(error.value)
 
 
+def test_a_taxonomy_must_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no file"):
+        load_config(write("taxonomy: nofile.json", tmp_path))
+
+
 def test_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="conclave init"):
         load_config(tmp_path / "nowhere.yaml")
@@ -62,6 +67,7 @@ def test_a_named_file_must_exist(tmp_path: Path) -> None:
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     text = "data_dir: here\ntaxonomy: t.json\nembedder: ./my-model"
+    (tmp_path / "t.json").touch()
     config = load_config(write(text, tmp_path))
     assert config.data_dir == tmp_path / "here"
     assert config.taxonomy == tmp_path / "t.json"

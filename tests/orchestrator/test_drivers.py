@@ -93,7 +93,10 @@ def test_the_same_cascade_answers_alike_live_in_a_wave_and_in_replay() -> None:
     replayed = [run_replay(run, recording) for run in runs(n)]
 
     assert [a.text for a in one_by_one] == [a.text for a in in_a_wave] == [a.text for a in replayed]
-    assert [a.cost_usd for a in one_by_one] == [a.cost_usd for a in in_a_wave]
+    for one, other in ((one_by_one, in_a_wave), (one_by_one, replayed)):
+        assert [a.cost_usd for a in one] == [a.cost_usd for a in other]
+        assert [a.contributors for a in one] == [a.contributors for a in other]
+        assert [a.p_correct for a in one] == [a.p_correct for a in other]
     waves = max(len(a.completions) for a in in_a_wave)
     assert waves == 3
     for name, expert in experts.items():
@@ -301,6 +304,11 @@ def test_no_limit_of_dollars_is_ever_passed(limit: float, n_at_once: int, max_to
     run = Run(greedy(query), Limits(max_cost_usd=limit), cards)
     asyncio.run(run_live(run, {"small": talker}, record_nothing))
     assert sum(c.cost_usd for c in run.made) <= limit
+
+
+def test_a_limit_of_dollars_without_prices_is_a_bug_and_says_so() -> None:
+    with pytest.raises(ValueError, match="without the pool's prices"):
+        Run(iter_only(pools.query("?", query_id="0")), Limits(max_cost_usd=1.0))
 
 
 def test_a_strategy_that_yields_nothing_is_a_bug_and_says_so() -> None:

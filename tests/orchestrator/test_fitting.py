@@ -28,12 +28,14 @@ POLICIES = {
 }
 
 
-@pytest.fixture
-def fitted(ledger: Ledger) -> Fitted:
+@pytest.fixture(scope="module")
+def fitted() -> Fitted:
     asked = [q for q in pools.questions() if q.split == "train"]
-    asyncio.run(record_outcomes(asked, pools.experts(), ledger))
+    with Ledger(":memory:") as ledger:
+        asyncio.run(record_outcomes(asked, pools.experts(), ledger))
+        calls = list(ledger.recorded_calls())
     pool = Pool.of(pools.experts().values())
-    return fit_pool(list(ledger.recorded_calls()), pool, HashingEmbedder(), pools.CATEGORY_OF)
+    return fit_pool(calls, pool, HashingEmbedder(), pools.CATEGORY_OF)
 
 
 def conclave(ledger: Ledger, fitted: Fitted | NotFitted) -> Conclave:
@@ -97,6 +99,18 @@ def test_feedback_lands_in_the_ledger(ledger: Ledger, fitted: Fitted) -> None:
     assert ledger.add_feedback(result.decision.decision_id, 0.0, "wrong")
     [verdict] = ledger.rows("SELECT * FROM verdicts WHERE source = 'feedback'")
     assert (verdict["score"], verdict["comment"]) == (0.0, "wrong")
+
+
+def test_questions_of_one_category_alone_can_be_fitted(ledger: Ledger) -> None:
+    """And of one with a few strays: nothing can be learned about the unknown then."""
+    asked = pools.questions(120)
+    sums = [q for q in asked if q.skill == "addition"][:30]
+    stray = [q for q in asked if q.skill == "capital"][:1]
+    for some in (sums, [*sums, *stray]):
+        asyncio.run(record_outcomes(some, pools.experts(asked), ledger))
+        pool = Pool.of(pools.experts().values())
+        calls = list(ledger.recorded_calls())
+        assert fit_pool(calls, pool, HashingEmbedder(), pools.CATEGORY_OF).outlooks.plans
 
 
 def test_it_is_saved_and_loaded_without_pickle(fitted: Fitted, tmp_path: Path) -> None:

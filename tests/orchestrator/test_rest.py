@@ -2,63 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
-from openai import OpenAI
 
+from experts.errors import NotFitted
+from orchestrator.conclave import Conclave
+from orchestrator.config import Config
 from orchestrator.ledger import Ledger
+from orchestrator.rest.app import create_app
+from skills.embedders import HashingEmbedder
+from tests import pools
+from tests.server import Server
 
 CAPITAL = [{"role": "user", "content": "What is the capital of France?"}]
 LONG = [{"role": "user", "content": "Reverse the word " + "planet " * 300}]
-
-
-class Server:
-    """A server process of its own, on a free port, with its own data folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        environment = {**os.environ, "CONCLAVE_HOME": str(folder)}
-        command = [Path(sys.executable).with_name("conclave"), "serve", "--port", "0"]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment, cwd=folder
-        )
-        assert self.process.stdout
-        self.url = self.process.stdout.readline().split()[2].removesuffix("/v1")
-        self.client = OpenAI(base_url=f"{self.url}/v1", api_key="unused", max_retries=0)
-
-    def wait_until_ready(self) -> None:
-        assert self.process.stdout
-        assert "Ready" in self.process.stdout.readline(), "the server died"
-        assert httpx.get(f"{self.url}/readyz").json() == {"status": "ready", "problems": {}}
-
-    def calls(self, decision_id: str | None = None) -> list[dict[str, object]]:
-        with Ledger(self.folder / "ledger.sqlite") as ledger:
-            rows = ledger.rows("SELECT * FROM calls WHERE purpose != 'load'")
-        return [r for r in rows if decision_id in (None, r["decision_id"])]
-
-    def stop(self) -> None:
-        self.client.close()
-        with self.process:  # closes its pipe, too
-            self.process.send_signal(signal.SIGTERM)
-            self.process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("server"))
-    server.wait_until_ready()
-    yield server
-    server.stop()
 
 
 def extras(response: object) -> dict[str, object]:
@@ -118,10 +84,10 @@ def test_conversations_system_prompts_and_parts(server: Server) -> None:
         {"role": "system", "content": "You are a helpful assistant."},
         {"role": "user", "content": "What is the capital of Japan?"},
         {"role": "assistant", "content": "Tokyo"},
-        {"role": "user", "content": [{"type": "text", "text": "What is the capital of France?"}]},
+        {"role": "user", "content": [{"type": "text", "text": "What is the capital of Spain?"}]},
     ]
     answer = server.client.chat.completions.create(model="countries", messages=messages)
-    assert answer.choices[0].message.content == "Paris"
+    assert answer.choices[0].message.content == "Madrid"
 
 
 def test_an_answer_can_be_sent_back_as_history(server: Server) -> None:
@@ -146,6 +112,21 @@ def test_several_choices_have_a_bill_each_and_one_together(server: Server) -> No
     assert together["cost_usd"] == pytest.approx(sum(o["cost_usd"] for o in each))
     assert together["decision_ids"] == [o["decision_id"] for o in each]
     assert len(set(together["decision_ids"])) == 3
+
+
+def test_a_request_s_limits_are_for_all_of_its_choices_together(server: Server) -> None:
+    def ask(n: int, **limits: object) -> object:
+        return server.client.chat.completions.create(
+            model="conclave", messages=CAPITAL, n=n, extra_body={"conclave": limits}
+        )
+
+    assert extras(ask(4, max_calls=5))["n_calls"] <= 5
+    with pytest.raises(openai.BadRequestError, match="needs a call a choice"):
+        ask(4, max_calls=3)
+    limit = 2e-4
+    before = sum(float(str(c["cost_usd"])) for c in server.calls())
+    ask(4, max_cost_usd=limit)
+    assert sum(float(str(c["cost_usd"])) for c in server.calls()) - before <= limit
 
 
 def test_what_openai_takes_as_null_is_null_here(server: Server) -> None:
@@ -228,6 +209,8 @@ def user(content: object) -> list[dict[str, object]]:
         ({"messages": user(7)}, 400, "messages.0.content: Input should be a valid string (got 7)"),
         ({"messages": user(None)}, 400, "messages.0.content"),
         ({"messages": user([{"type": "image_url"}])}, 400, "only text parts are supported"),
+        ({"messages": user([{"type": "text", "text": 5}])}, 400, "only text parts are supported"),
+        ({"messages": CAPITAL, "n": "2"}, 400, "valid integer"),
         ({"messages": []}, 400, "messages"),
         ({}, 400, "messages: Field required"),
         ({"messages": CAPITAL, "model": "countris"}, 404, "Did you mean 'countries'?"),
@@ -349,11 +332,32 @@ def test_health_docs_and_schema_work_offline(server: Server) -> None:
 
 def test_it_listens_on_loopback_and_stops_on_sigterm(tmp_path: Path) -> None:
     server = Server(tmp_path)
-    assert server.url.startswith("http://127.0.0.1:")
-    assert httpx.get(f"{server.url}/healthz").status_code == 200  # before it is ready
-    assert httpx.get(f"{server.url}/readyz").status_code == 503
-    server.stop()
+    try:
+        assert server.url.startswith("http://127.0.0.1:")
+        assert httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200
+    finally:
+        server.stop()
     assert server.process.returncode in (0, -signal.SIGTERM)
+
+
+def test_it_is_not_ready_before_it_is_warm(ledger: Ledger) -> None:
+    conclave = Conclave(
+        pools.experts(),
+        ledger,
+        embedder=HashingEmbedder(),
+        fitted=NotFitted("not yet"),
+        policies=Config().all_policies,
+        host_usd_per_s=0.0,
+    )
+
+    async def look() -> httpx.Response:
+        door = httpx.ASGITransport(create_app(conclave, Config()))  # starts nothing
+        async with httpx.AsyncClient(transport=door, base_url="http://it") as client:
+            return await client.get("/readyz")
+
+    response = asyncio.run(look())
+    assert response.status_code == 503
+    assert response.json() == {"status": "warming up", "problems": {}}
 
 
 def test_a_port_in_use_is_explained(server: Server, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from routers.composition import (
     Waves,
     fit_answer_model,
     fit_composition,
+    last_stage,
     play,
     play_blind,
     search_waves,
@@ -50,6 +51,10 @@ class Point:
     dev_cost: np.ndarray
     test_score: np.ndarray
     test_cost: np.ndarray
+    test_asked: np.ndarray
+    """(n_test, n_arms) which arms were paid; bool, or a share where a policy is an expectation."""
+    test_p: np.ndarray | None = None
+    """(n_test,) what the policy believed of the answer that it gave; None where it says nothing."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -145,6 +150,8 @@ def routed(policy: str, blind: np.ndarray, test: np.ndarray, sides: Sides) -> li
                 dev_cost=dev_matrix.cost_usd[dev_rows, chosen[0]],
                 test_score=test_matrix.score[test_rows, chosen[1]],
                 test_cost=test_matrix.cost_usd[test_rows, chosen[1]],
+                test_asked=_only(chosen[1], test.shape[1]),
+                test_p=test[test_rows, chosen[1]],
             )
         )
     return points
@@ -164,6 +171,7 @@ def baselines(sides: Sides) -> list[Point]:
         return Point(
             policy=name, knob=np.nan, dev_score=values[0], dev_cost=values[1],
             test_score=values[2], test_cost=values[3],
+            test_asked=_only(pick(test), test.score.shape[1]),
         )  # fmt: skip
 
     by_task = {t: int(dev.score[dev.tasks == t].mean(axis=0).argmax()) for t in set(dev.tasks)}
@@ -184,8 +192,15 @@ def baselines(sides: Sides) -> list[Point]:
             policy="random", knob=np.nan,
             dev_score=dev.score.mean(axis=1), dev_cost=dev.cost_usd.mean(axis=1),
             test_score=test.score.mean(axis=1), test_cost=test.cost_usd.mean(axis=1),
+            test_asked=np.full(test.score.shape, 1 / test.score.shape[1]),
         ),
     ]  # fmt: skip
+
+
+def _only(chosen: np.ndarray, n_arms: int) -> np.ndarray:
+    """(n, n_arms) bool: one arm a query."""
+    asked: np.ndarray = np.arange(n_arms) == chosen[:, None]
+    return asked
 
 
 def recorded_of(sides: Sides, rows: np.ndarray, p_arm: np.ndarray) -> Recorded:
@@ -221,6 +236,7 @@ def composed(sides: Sides, *, on_stage: Callable[[str], None] = lambda stage: No
         plays = play_blind(answers, waves, prices)
         for price, (dev_score, dev_cost) in zip(prices, plays, strict=True):
             test_score, test_cost = play(composition, stages, price)
+            last = last_stage(composition, stages, price)
             points.append(
                 Point(
                     policy="composition",
@@ -229,9 +245,19 @@ def composed(sides: Sides, *, on_stage: Callable[[str], None] = lambda stage: No
                     dev_cost=dev_cost,
                     test_score=test_score,
                     test_cost=test_cost,
+                    test_asked=np.array(
+                        [_asked_until(waves, k, len(sides.matrix.models)) for k in last]
+                    ),
+                    test_p=np.array([stages[k][0][i] for i, k in enumerate(last)]),
                 )
             )
     return points
+
+
+def _asked_until(waves: Waves, stage: int, n_arms: int) -> np.ndarray:
+    asked = np.zeros(n_arms, bool)
+    asked[[arm for wave in waves[: stage + 1] for arm in wave]] = True
+    return asked
 
 
 def _searched(answers: BlindAnswers, prices: Sequence[float]) -> list[Waves]:

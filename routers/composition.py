@@ -223,14 +223,23 @@ def play(
     fallback_price_usd: float,
 ) -> Play:
     """Run a composition over recorded stages."""
-    n = len(stages[0][0])
-    score, cost, going = np.zeros(n), np.zeros(n), np.ones(n, bool)
-    for k, (p, right, wave_cost) in enumerate(stages):
-        cost[going] += wave_cost[going]
-        score[going] = right[going]
-        if k + 1 < len(stages):
-            going &= composition.goes_on(k, p, fallback_price_usd)
+    last = last_stage(composition, stages, fallback_price_usd)
+    rows = np.arange(len(last))
+    score = np.array([right for _, right, _ in stages])[last, rows]
+    cost = np.cumsum([wave_cost for _, _, wave_cost in stages], axis=0)[last, rows]
     return score, cost
+
+
+def last_stage(
+    composition: Composition, stages: Sequence[Stage], fallback_price_usd: float
+) -> np.ndarray:
+    """(n_queries,) number of the stage that a composition stops after."""
+    n = len(stages[0][0])
+    last, going = np.zeros(n, int), np.ones(n, bool)
+    for k, (p, _, _) in enumerate(stages[:-1]):
+        going &= composition.goes_on(k, p, fallback_price_usd)
+        last[going] = k + 1
+    return last
 
 
 def search_waves(

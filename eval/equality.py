@@ -86,7 +86,7 @@ def _literal(text: str) -> object:
         warnings.simplefilter("ignore")  # a model's "\d" is no business of ours
         try:
             return ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return _NO_LITERAL
 
 

@@ -17,6 +17,7 @@ from eval.equality import answer_numbers
 from eval.matrix import OutcomeMatrix
 from experts.errors import DataError
 from experts.values import Arm
+from routers.answers import AnswerModel
 from routers.composition import (
     BlindAnswers,
     Composition,
@@ -31,6 +32,7 @@ from routers.composition import (
     search_waves,
 )
 from routers.estimators import ESTIMATORS, Estimator
+from routers.options import OptionPrior
 from routers.outcomes import Features, Outcomes
 
 N_FOLDS = 5
@@ -203,7 +205,7 @@ def _only(chosen: np.ndarray, n_arms: int) -> np.ndarray:
     return asked
 
 
-def recorded_of(sides: Sides, rows: np.ndarray, p_arm: np.ndarray) -> Recorded:
+def recorded_of(sides: Sides, rows: np.ndarray, p_arm: np.ndarray, form: np.ndarray) -> Recorded:
     """Recorded answers of some rows; effort is measured against the development queries."""
     log_tokens = np.log1p(np.nan_to_num(sides.matrix.output_tokens))
     dev = log_tokens[sides.dev]
@@ -214,15 +216,57 @@ def recorded_of(sides: Sides, rows: np.ndarray, p_arm: np.ndarray) -> Recorded:
         score=sides.matrix.score[rows],
         cost_usd=sides.matrix.cost_usd[rows],
         effort=np.clip(effort, -MAX_EFFORT, MAX_EFFORT),
+        form=form,
     )
+
+
+def blind_and_test_forms(sides: Sides) -> tuple[np.ndarray, np.ndarray]:
+    """How right each answer looks, (n_dev, n_arms) each judged without its fold, and test."""
+
+    def fitted(rows: np.ndarray) -> OptionPrior:
+        some = sides.matrix[rows]
+        return OptionPrior().fit([q.prompt for q in some.queries], _right_letters(some))
+
+    def forms(prior: OptionPrior, rows: np.ndarray) -> np.ndarray:
+        some = sides.matrix[rows]
+        odds = prior.log_odds([q.prompt for q in some.queries])
+        return np.array(
+            [
+                [known[_place(p)] if 0 <= _place(p) < len(known) else 0.0 for p in preds]
+                for known, preds in zip(odds, some.pred, strict=True)
+            ]
+        )
+
+    dev = sides.dev
+    blind = np.zeros((len(dev), len(sides.matrix.models)))
+    for k in range(N_FOLDS):
+        here = sides.fold == k
+        blind[here] = forms(fitted(dev[~here]), dev[here])
+    return blind, forms(fitted(dev), sides.test)
+
+
+def _place(answer: str | None) -> int:
+    """Of an option's letter; -1 for anything else."""
+    return ord(answer) - ord("A") if answer and len(answer) == 1 and answer.isupper() else -1
+
+
+def _right_letters(matrix: OutcomeMatrix) -> list[str | None]:
+    """The right option of each query, from the reference or from an arm that was right."""
+    found: list[str | None] = []
+    for query, preds, scores in zip(matrix.queries, matrix.pred, matrix.score, strict=True):
+        said = [query.answer, *(p for p, s in zip(preds, scores, strict=True) if s > 0.5)]
+        found.append(next((a for a in said if _place(a) >= 0), None))
+    return found
 
 
 def composed(sides: Sides, *, on_stage: Callable[[str], None] = lambda stage: None) -> list[Point]:
     """Composition, searched on development for a few prices, at every price."""
     on_stage("composition: believing")
     blind, test = blind_and_test(ESTIMATORS[COMPOSITION_ESTIMATOR], sides)
-    dev_record = recorded_of(sides, sides.dev, blind)
-    test_record = recorded_of(sides, sides.test, test)
+    dev_forms, test_forms = blind_and_test_forms(sides)
+    dev_record = recorded_of(sides, sides.dev, blind, dev_forms)
+    test_record = recorded_of(sides, sides.test, test, test_forms)
+    on_stage("composition: weighing answers")
     answers = BlindAnswers.fit(dev_record)
     on_stage("composition: searching waves")
     prices = prices_usd(sides)
@@ -274,13 +318,13 @@ def _searched(answers: BlindAnswers, prices: Sequence[float]) -> list[Waves]:
     return [*found, (*found[-1], rest) if rest else found[-1], (everyone,)]
 
 
-def _test_stages(composition: Composition, model: object, recorded: Recorded) -> list[Stage]:
+def _test_stages(composition: Composition, model: AnswerModel, recorded: Recorded) -> list[Stage]:
     asked = np.zeros(recorded.score.shape, bool)
     stages: list[Stage] = []
     for wave in composition.waves:
         asked[:, list(wave)] = True
         votes, _ = recorded.votes(asked)
-        answer, p = model.predict(votes, recorded.p_arm).leading(len(recorded))  # type: ignore[attr-defined]
+        answer, p = model.predict(votes, recorded.p_arm).leading(len(recorded))
         stages.append((p, recorded.score_of(answer), recorded.cost_usd[:, list(wave)].sum(axis=1)))
     return stages
 

@@ -1,11 +1,12 @@
 """Which of the answers so far is right, if any: a calibrated model over who said what.
 
 After some arms have answered, each distinct answer is a candidate, and "none of them" is one, too.
-A conditional logit gives each a probability from what was believed of the arms that say it (the
-router's P per arm, a learned weight per arm: arms that err together are learned to count less
-together), how they agree, and how long and how sure they were. It is fitted on random subsets of
-the recorded answers, so that one model serves every stage of a cascade, and it is what strategies
-ask whether to stop.
+A model of choice (``routers.choice``) gives each a probability from what was believed of the arms
+that say it (the router's P per arm, a learned weight per arm, their interplay: arms that err
+together are learned to count less together), how they agree, how long and how sure they were, and
+how right the answer looks (``routers.options``). It is fitted on random subsets of the recorded
+answers, so that one model serves every stage of a cascade, and it is what strategies ask whether to
+stop.
 
 Pure arrays: which answers are equal is the caller's business, and so is making calls.
 """
@@ -19,6 +20,7 @@ from typing import Self
 import numpy as np
 
 from experts.errors import DataError, NotFitted
+from routers.choice import ChoiceModel, Options
 
 _EPS = 0.01
 _FAR = -9.0
@@ -39,6 +41,8 @@ class Votes:
     it: what is hard is answered at length. 0 where unknown."""
     surprise: np.ndarray
     """-log-probability of the answer under the arm, in sd above its mean; 0 where unknown."""
+    form: np.ndarray
+    """How right the answer looks: log-odds against chance; 0 where unknown."""
 
     def __len__(self) -> int:
         return len(self.query)
@@ -50,6 +54,7 @@ class Votes:
             answer=self.answer[rows],
             effort=self.effort[rows],
             surprise=self.surprise[rows],
+            form=self.form[rows],
         )
 
 
@@ -73,10 +78,7 @@ class Candidates:
 
 
 class AnswerModel:
-    """See the module. ``penalty`` is the ridge on all weights but the intercept."""
-
-    def __init__(self, penalty: float = 1.0) -> None:
-        self.penalty = penalty
+    """See the module."""
 
     def fit(self, votes: Votes, p_arm: np.ndarray, right: np.ndarray) -> Self:
         """p_arm: (n_queries, n_arms) what was believed before anyone was asked, predicted blindly;
@@ -84,52 +86,51 @@ class AnswerModel:
 
         Raises DataError when no answer is right, or none is wrong: there is nothing to tell apart.
         """
-        from scipy.optimize import minimize
-
         known = ~np.isnan(right)
         if not ((right[known] > 0.5).any() and (right[known] <= 0.5).any()):
             raise DataError("All recorded answers are right, or all are wrong: nothing to learn.")
         table = _table(votes, p_arm)
-        labels = _labels(table, votes, right)
-        n_none = table.none.shape[1]
-        start = np.zeros(table.rows.shape[1] + n_none)
-        result = minimize(
-            _loss, start, args=(table, labels, self.penalty), jac=True, method="L-BFGS-B",
-            options={"maxiter": 300},
-        )  # fmt: skip
-        self.weights_, self.none_ = result.x[:-n_none], result.x[-n_none:]
+        epochs = int(np.clip(_STEPS // max(1, len(p_arm) // 512), 5, 40))
+        self.choice_ = ChoiceModel(n_epochs=epochs).fit(table.options, _labels(table, votes, right))
         self.n_arms_ = p_arm.shape[1]
         return self
 
     def predict(self, votes: Votes, p_arm: np.ndarray) -> Candidates:
         """Candidates of every query that has an answer. Raises NotFitted before ``fit``."""
-        if not hasattr(self, "weights_"):
+        if not hasattr(self, "choice_"):
             raise NotFitted("AnswerModel.predict was called before fit.")
         if p_arm.shape[1] != self.n_arms_:
             raise DataError(f"Fitted for {self.n_arms_} arms, asked about {p_arm.shape[1]}.")
         table = _table(votes, p_arm)
-        p, _ = _probabilities(table, self.weights_, self.none_)
-        return Candidates(query=table.query, answer=table.answer, p_right=p)
+        p, _ = self.choice_.predict(table.options)
+        return Candidates(query=table.options.group, answer=table.answer, p_right=p)
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"weights": self.weights_, "none": self.none_, "n_arms": np.array(self.n_arms_)}
+        return {"n_arms": np.array(self.n_arms_)} | {
+            f"choice.{k}": v for k, v in self.choice_.state().items()
+        }
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
         model = cls()
-        model.weights_, model.none_ = state["weights"], state["none"]
         model.n_arms_ = int(state["n_arms"])
+        model.choice_ = ChoiceModel.from_state(
+            {k.removeprefix("choice."): v for k, v in state.items() if k.startswith("choice.")}
+        )
         return model
+
+
+_STEPS = 150
+"""Steps of training, about: enough for a few thousand queries, and more overfits."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Table:
-    """Features: a row a candidate, and a row a query for "none of them"."""
+    """Candidates as options, grouped by query."""
 
-    query: np.ndarray
+    options: Options
     answer: np.ndarray
-    rows: np.ndarray
-    none: np.ndarray
+    """(n_candidates,)."""
     of_vote: np.ndarray
     """(n_votes,) candidate that the vote is for; -1 for no answer."""
 
@@ -173,6 +174,7 @@ def _table(votes: Votes, p_arm: np.ndarray) -> _Table:
             strongest,
             effort,
             summed(votes.surprise) / count,
+            summed(votes.form) / count,
             count / per_query[query],
             np.log1p(count),
             odds / total[query],
@@ -186,7 +188,6 @@ def _table(votes: Votes, p_arm: np.ndarray) -> _Table:
     silent = np.bincount(votes.query[~said], minlength=n_queries)
     none = np.column_stack(
         [
-            np.ones(n_queries),
             mean_logit,
             np.log(per_query),
             distinct / per_query,
@@ -196,48 +197,16 @@ def _table(votes: Votes, p_arm: np.ndarray) -> _Table:
             best,
         ]
     )
-    return _Table(query=query, answer=answer, rows=rows, none=none, of_vote=of_vote)
+    return _Table(
+        options=Options(group=query, features=rows, context=none), answer=answer, of_vote=of_vote
+    )
 
 
 def _labels(table: _Table, votes: Votes, right: np.ndarray) -> np.ndarray:
     """(n_candidates,) bool."""
     told = (table.of_vote >= 0) & ~np.isnan(right)
-    n = len(table.query)
+    n = len(table.answer)
     wins = np.bincount(table.of_vote[told], right[told], n)
     count = np.bincount(table.of_vote[told], minlength=n)
-    return wins > 0.5 * np.maximum(count, 1)
-
-
-def _probabilities(
-    table: _Table, weights: np.ndarray, none: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """P of each candidate, and of "none" for each query: a softmax over both."""
-    score, score_none = table.rows @ weights, table.none @ none
-    top = score_none.copy()
-    np.maximum.at(top, table.query, score)
-    e, e_none = np.exp(score - top[table.query]), np.exp(score_none - top)
-    total = np.bincount(table.query, e, len(score_none)) + e_none
-    return e / total[table.query], e_none / total
-
-
-def _loss(
-    flat: np.ndarray, table: _Table, labels: np.ndarray, penalty: float
-) -> tuple[float, np.ndarray]:
-    """Penalised -log P(the right ones, or none), and its gradient."""
-    n_none = table.none.shape[1]
-    weights, none = flat[:-n_none], flat[-n_none:]
-    p, p_none = _probabilities(table, weights, none)
-    n_queries = len(p_none)
-    p_right = np.bincount(table.query, p * labels, n_queries)
-    solved = np.bincount(table.query, labels, n_queries) > 0
-    seen = np.where(solved, p_right, p_none)
-    loss = -np.log(np.maximum(seen, 1e-12)).sum()
-    # Expected features under the model minus those under the truth.
-    share = np.where(labels, p / np.maximum(p_right, 1e-12)[table.query], 0.0)
-    gradient = np.concatenate(
-        [table.rows.T @ (p - share), table.none.T @ (p_none - (~solved).astype(float))]
-    )
-    penalised = np.ones(len(flat))
-    penalised[-n_none] = 0.0
-    loss += 0.5 * penalty * float((penalised * flat**2).sum())
-    return float(loss), gradient + penalty * penalised * flat
+    labels: np.ndarray = wins > 0.5 * np.maximum(count, 1)
+    return labels

@@ -24,9 +24,10 @@ Waves = tuple[tuple[int, ...], ...]
 """Columns of arms, asked wave by wave."""
 
 N_FOLDS = 5
-N_SUBSETS = 5
+N_SUBSETS = 3
 """Random subsets of the arms per recorded query that the answer model is fitted on."""
 MAX_ROUNDS = 12
+N_BINS = 40
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +43,8 @@ class Recorded:
     cost_usd: np.ndarray
     effort: np.ndarray
     """As in ``routers.answers.Votes``."""
+    form: np.ndarray
+    """As in ``routers.answers.Votes``."""
 
     def __len__(self) -> int:
         return len(self.score)
@@ -53,6 +56,7 @@ class Recorded:
             score=self.score[rows],
             cost_usd=self.cost_usd[rows],
             effort=self.effort[rows],
+            form=self.form[rows],
         )
 
     def votes(self, asked: np.ndarray) -> tuple[Votes, np.ndarray]:
@@ -64,6 +68,7 @@ class Recorded:
             answer=self.answer[query, arm],
             effort=self.effort[query, arm],
             surprise=np.zeros(len(query)),
+            form=self.form[query, arm],
         )
         return votes, self.score[query, arm]
 
@@ -89,7 +94,7 @@ def random_subsets(cost_usd: np.ndarray, n: int, rng: np.random.Generator) -> np
     return result
 
 
-def fit_answer_model(recorded: Recorded, *, penalty: float = 1.0, seed: int = 0) -> AnswerModel:
+def fit_answer_model(recorded: Recorded, *, seed: int = 0) -> AnswerModel:
     """An answer model for every stage: on all answers, and on random subsets of them."""
     rng = np.random.default_rng(seed)
     rows = np.repeat(np.arange(len(recorded)), N_SUBSETS)
@@ -97,7 +102,7 @@ def fit_answer_model(recorded: Recorded, *, penalty: float = 1.0, seed: int = 0)
     asked[::N_SUBSETS] = True
     several = recorded[rows]
     votes, scores = several.votes(asked)
-    return AnswerModel(penalty).fit(votes, several.p_arm, scores)
+    return AnswerModel().fit(votes, several.p_arm, scores)
 
 
 @dataclass(slots=True)
@@ -140,10 +145,18 @@ class Falling:
 
     @classmethod
     def fit(cls, p: np.ndarray, target: np.ndarray) -> Falling:
-        from sklearn.isotonic import IsotonicRegression
-
-        model = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(p, target)
-        return cls(model.X_thresholds_, model.y_thresholds_)
+        # Means of equally many first: a search fits thousands of these.
+        order = np.argsort(p, kind="stable")
+        ends = np.linspace(0, len(p), min(len(p), N_BINS) + 1).astype(int)[:-1]
+        n = np.diff(np.append(ends, len(p)))
+        x = np.add.reduceat(p[order], ends) / n
+        blocks: list[list[float]] = []  # sum, weight, number of bins: pool adjacent violators
+        for total, weight in zip(np.add.reduceat(target[order], ends), n, strict=True):
+            blocks.append([float(total), float(weight), 1])
+            while len(blocks) > 1 and blocks[-1][0] * blocks[-2][1] > blocks[-2][0] * blocks[-1][1]:
+                total, weight, bins = blocks.pop()
+                blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + weight, blocks[-1][2] + bins]
+        return cls(x, np.repeat([t / w for t, w, _ in blocks], [int(b) for _, _, b in blocks]))
 
     def __call__(self, p: np.ndarray) -> np.ndarray:
         result: np.ndarray = np.interp(p, self.x, self.y)
@@ -274,6 +287,12 @@ def _changes(waves: Waves, candidates: Sequence[int]) -> Iterator[Waves]:
         for i, wave in enumerate(waves):
             yield (*waves[:i], (*wave, arm), *waves[i + 1 :])
     for i, wave in enumerate(waves):
+        if len(wave) > 1:
+            for arm in wave:
+                rest = tuple(a for a in wave if a != arm)
+                yield (*waves[:i], rest, *waves[i + 1 :])
+                yield (*waves[:i], rest, (arm,), *waves[i + 1 :])
+                yield (*waves[:i], (arm,), rest, *waves[i + 1 :])
         if len(waves) > 1:
             yield (*waves[:i], *waves[i + 1 :])
         if i + 1 < len(waves):

@@ -355,9 +355,9 @@ def _believed(b: Believed) -> Html:
         element(
             "p",
             f"At its most accurate setting, {b.policy} says of every answer how likely it is "
-            "right. On the left, what was promised against what came (dots on the diagonal are "
+            "right. The first chart: what was promised against what came (dots on the diagonal are "
             "ideal; a dot's area is the number of queries, its line the 95 % interval); expected "
-            f"calibration error {b.ece:.3f}. On the right, how much is wrong when only the "
+            f"calibration error {b.ece:.3f}. The second: how much is wrong when only the "
             f"answers that it is surest of are given: area under the curve {b.aurc:.3f}, where "
             f"perfect knowledge (dashed) has {b.aurc_ideal:.3f} and a coin {b.risk[-1]:.3f}.",
         ),
@@ -402,7 +402,7 @@ def _made(f: ReportFigures, made: Made) -> Html:
         "there, but none was picked by it; the tables by task and by model describe the picks.",
         "The cheapest setting that is as good was picked with half a standard error to spare, "
         "since the winner of many is lucky. Intervals are for one figure each, by bootstrap over "
-        "test queries; they do not cover another choice of models or of tasks, or another training.",
+        "test queries; they do not cover another choice of models or tasks, or another training.",
         "Costs are those that the data record. Where its source estimated them from lengths and "
         "list prices, they are good for ratios, not for bills. The router's own work is not "
         "charged.",

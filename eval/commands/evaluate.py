@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from eval.report import Made
     from eval.routing import Sides
-    from eval.verdict import Verdict
+    from eval.verdict import Figures, Verdict
 
 evaluate = typer.Typer(
     name="eval", help="Judge routing on recorded outcomes.", no_args_is_help=True
@@ -152,33 +152,36 @@ def finite(value: Any) -> Any:
 
 
 def format_verdict(v: Verdict) -> Table:
-    """Policies at their most accurate setting, and the hull beneath."""
+    """Policies at their most accurate setting, and the frontier beneath; fits 80 columns."""
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
-    n = v.best_single.n
     table = Table(
-        "policy", "accuracy", "95 %", "$ per 1000", "$ per right answer", "95 % ",
-        title=f"On {n} test queries, each policy at its most accurate setting, chosen without them",
-        title_justify="left",
+        title=f"{v.best_single.n} test queries, every policy at its most accurate setting",
+        caption="Beneath: the frontier, cheapest first. All settings were chosen on train and val.",
+        title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
+    table.add_column("policy")
+    for column in ("right", "95 %", "$/1k", "$/1k right", "95 %"):
+        table.add_column(column, justify="right", no_wrap=True)
     for f in v.rows:
-        table.add_row(
-            f.policy,
-            f"{f.accuracy:.1%}",
-            f"{f.accuracy_ci[0]:.1%}-{f.accuracy_ci[1]:.1%}",
-            f"{f.cost_usd_per_1k:.3f}",
-            f"{f.cost_of_pass_usd:.2e}",
-            f"{f.cost_of_pass_ci[0]:.1e}-{f.cost_of_pass_ci[1]:.1e}",
-        )
+        table.add_row(*_cells(f))
     table.add_section()
     for f in v.curve:
-        table.add_row(
-            f"{f.policy} (frontier)", f"{f.accuracy:.1%}",
-            f"{f.accuracy_ci[0]:.1%}-{f.accuracy_ci[1]:.1%}", f"{f.cost_usd_per_1k:.3f}",
-            f"{f.cost_of_pass_usd:.2e}",
-            f"{f.cost_of_pass_ci[0]:.1e}-{f.cost_of_pass_ci[1]:.1e}",
-        )  # fmt: skip
+        table.add_row(*_cells(f))
     return table
+
+
+def _cells(f: Figures) -> tuple[str, ...]:
+    low, high = (1000 * usd for usd in f.cost_of_pass_ci)
+    return (
+        f.policy,
+        f"{f.accuracy:.1%}",
+        f"{f.accuracy_ci[0] * 100:.1f}-{f.accuracy_ci[1]:.1%}",
+        f"{f.cost_usd_per_1k:.3g}",
+        f"{f.cost_of_pass_usd * 1000:.3g}",
+        f"{low:.3g}-{high:.3g}",
+    )
 
 
 def format_answers(v: Verdict) -> list[str]:

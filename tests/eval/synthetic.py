@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
+from importlib import import_module
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -12,6 +13,9 @@ from threadpoolctl import threadpool_limits
 from eval.matrix import MatrixQuery, OutcomeMatrix
 from eval.routing import Point, Sides, all_points, sides_of
 from routers.estimators import ESTIMATORS
+
+for library in ("scipy.optimize", "sklearn.ensemble", "sklearn.isotonic"):
+    import_module(library)  # one that is not loaded cannot be kept to one thread
 
 TOPICS = ("algebra", "botany")
 WORDS = {"algebra": "Solve the equation for x, case", "botany": "Which plant has leaves like"}

@@ -16,7 +16,7 @@ from eval.report.markup import Html, element, joined
 
 CHARACTER_PX = 6.6
 """Width of a character of a label, on average and on the safe side."""
-LINE_PX = 15.0
+_FEWEST = 3
 Writer = Callable[[Sequence[float]], Sequence[str]]
 """Writes the ticks of an axis, all with as many digits as they need."""
 
@@ -61,7 +61,9 @@ def _log_ticks(low: float, high: float, n: int) -> list[float]:
         ticks = [t for t in ticks if low * (1 - 1e-9) <= t <= high * (1 + 1e-9)]
         if len(ticks) <= n:
             break
-    return ticks[:: max(1, math.ceil(len(ticks) / n))] or [low]
+    if len(ticks) < _FEWEST:  # less than a decade: round values as on a linear scale
+        return _ticks(low, high, n)
+    return ticks[:: max(1, math.ceil(len(ticks) / n))]
 
 
 class Canvas:

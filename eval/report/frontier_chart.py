@@ -129,7 +129,10 @@ def _near(f: ReportFigures) -> _Ranges:
         for cost, reached in _of(curve)
         if reached >= accuracy[0] and curve.policy != "oracle"
     ]
-    return _Ranges(cost_usd_per_1k=(min(costs), max(costs)), accuracy=accuracy)
+    # At least a factor of two wide: points a per cent apart are one point.
+    low, high = min(costs), max(costs)
+    room = max(1.0, (2 * low / high) ** 0.5) if high > 0 else 1.0
+    return _Ranges(cost_usd_per_1k=(low / room, high * room), accuracy=accuracy)
 
 
 def _draw_curve(chart: _Chart, curve: Curve, class_: str) -> None:

@@ -28,6 +28,9 @@ from eval.report.tables import (
 )
 from eval.report.writing import percent, points, points_range, price
 
+HARDLY_ASKED = 0.005
+"""Share of the queries below which a model is not in the chart of who is asked."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Made:
@@ -138,7 +141,7 @@ def _answers(f: ReportFigures) -> Html:
     ]
     against = (
         [element("p", f"Against simple routers, {f.best.figures.policy} at any price is"),
-         element("ul", *rivals)] if rivals else []
+         element("ul", *rivals)] if rivals and not f.best.is_the_single else []
     )  # fmt: skip
     return _section("answers", "Two answers", element("div", *cards, class_="cards"), *against)
 
@@ -263,7 +266,10 @@ def _tasks(f: ReportFigures) -> Html:
 
 
 def _experts(f: ReportFigures) -> Html:
-    by_share = sorted(f.models, key=lambda m: -m.asked_best)
+    asked = [m for m in f.models if max(m.asked_best, m.asked_equal) >= HARDLY_ASKED]
+    by_share = sorted(asked, key=lambda m: -m.asked_best)
+    others = len(f.models) - len(asked)
+    unasked = f" {others} models that are hardly ever asked are left out." if others > 1 else ""
     shares = [
         (
             m.model,
@@ -282,7 +288,7 @@ def _experts(f: ReportFigures) -> Html:
         element(
             "p",
             "Whom the two picked policies ask. A composition may ask several models a query, so "
-            f"shares may add up to more than 100 %. {_cut(len(f.models), 'models')}",
+            f"shares may add up to more than 100 %.{unasked} {_cut(len(asked), 'models')}",
         ),
         _legend([("composition", "most accurate pick", True),
                  ("router", "as good, cheapest", True)]),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eval.commands import cost_of_pass
 from orchestrator.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 evaluate = typer.Typer(
     name="eval", help="Judge routing on recorded outcomes.", no_args_is_help=True
 )
+
+
+for _command in (cost_of_pass,):
+    _command.register(evaluate)
 
 
 def register(app: typer.Typer) -> None:

@@ -99,11 +99,14 @@ def with_human(
     n = right.shape[-1]
     if not 1 <= tries <= n:
         raise ValueError(f"tries must lie in 1..{n}, the number of recorded runs; got {tries}.")
-    failed = n - right.sum(axis=-1, keepdims=True)
-    others = failed - (1 - right)
-    behind_failures = sum(_choose_ratio(others, n - 1, j) for j in range(tries)) / n
-    paid = (cost_usd * behind_failures).sum(axis=-1)
-    result: np.ndarray = paid + human_usd * _choose_ratio(failed[..., 0], n, tries)
+    wrong = 1 - np.asarray(right, int)
+    failed = wrong.sum(axis=-1, keepdims=True)
+    # By number of failures, of which there are few: the same for all problems.
+    place = np.array([_choose_ratio(np.arange(n), n - 1, j) for j in range(tries)]).sum(axis=0) / n
+    paid = (cost_usd * place[failed - wrong]).sum(axis=-1)
+    result: np.ndarray = (
+        paid + human_usd * _choose_ratio(np.arange(n + 1), n, tries)[failed[..., 0]]
+    )
     return result
 
 
@@ -167,11 +170,13 @@ def chosen_by_group(
         half[np.lexsort((rng.random(n), group))] = rows % 2
         best = np.empty((2, n_groups), int)
         for h in (0, 1):
-            member = (half == h) & (group == np.arange(n_groups)[:, None])
-            counts = member.sum(axis=1, keepdims=True)
-            overall = prices[half == h].mean(axis=0) if (half == h).any() else prices.mean(axis=0)
-            means = np.where(counts > 0, member @ prices / np.maximum(counts, 1), overall)
-            best[h] = means.argmin(axis=1)
+            here = half == h
+            counts = np.bincount(group[here], minlength=n_groups)[:, None]
+            sums = np.column_stack(
+                [np.bincount(group[here], column[here], n_groups) for column in prices.T]
+            )
+            overall = prices[here if here.any() else slice(None)].mean(axis=0)
+            best[h] = np.where(counts > 0, sums / np.maximum(counts, 1), overall).argmin(axis=1)
         claimed += prices[rows, best[half, group]]
         paid += prices[rows, best[1 - half, group]]
     return claimed / n_splits, paid / n_splits

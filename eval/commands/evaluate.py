@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eval.commands import cost_of_pass
+from eval.commands import cost_of_pass, estimators
 from orchestrator.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ evaluate = typer.Typer(
 )
 
 
-for _command in (cost_of_pass,):
+for _command in (cost_of_pass, estimators):
     _command.register(evaluate)
 
 

@@ -86,8 +86,8 @@ def _literal(text: str) -> object:
         warnings.simplefilter("ignore")  # a model's "\d" is no business of ours
         try:
             return ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return _NO_LITERAL
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return _NO_LITERAL  # TypeError: {{}}, a set of what cannot be in one
 
 
 _NUMBER_PARTS = re.compile(r"[-+\u2212$€£%\d.,/\s{}()^*]|\\[a-z]*frac|\\[!,;:$%]")

@@ -1,4 +1,4 @@
-"""``conclave eval estimators``: how far estimators of cost-of-pass are off, where truth is known."""
+"""``conclave eval estimators``: how far estimators of cost-of-pass are off the known truth."""
 
 from __future__ import annotations
 

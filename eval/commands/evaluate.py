@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eval.commands import cost_of_pass, estimators
+from eval.commands import audit, cost_of_pass, estimators
 from orchestrator.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ evaluate = typer.Typer(
 )
 
 
-for _command in (cost_of_pass, estimators):
+for _command in (cost_of_pass, audit, estimators):
     _command.register(evaluate)
 
 

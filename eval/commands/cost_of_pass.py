@@ -218,6 +218,7 @@ def release_days(path: Path, names: Sequence[str]) -> dict[str, date]:
 
 def format_accounts(accounts: Sequence[ArmAccount], *, with_person: bool) -> list[Table]:
     """Ratio, honesty, comparison and few runs: a table each, by accuracy."""
+    from rich.markup import escape
     from rich.table import Table
 
     rows = sorted(accounts, key=lambda a: (-a.accuracy, a.cost_usd_per_1k))
@@ -229,8 +230,8 @@ def format_accounts(accounts: Sequence[ArmAccount], *, with_person: bool) -> lis
     for a in rows:
         mark = "hull" if a.on_hull else "yes" if a.on_frontier else ""
         ratio.add_row(
-            a.name, f"{a.accuracy:.1%}", _percent(a.accuracy_ci), f"{a.cost_usd_per_1k:.3g}",
-            _usd(a.pooled_usd * 1000), _range(a.pooled_ci, 1000), mark,
+            escape(a.name), f"{a.accuracy:.1%}", _percent(a.accuracy_ci),
+            f"{a.cost_usd_per_1k:.3g}", _usd(a.pooled_usd * 1000), _range(a.pooled_ci, 1000), mark,
         )  # fmt: skip
     prices = list(rows[0].objective_usd)
     honest = Table(
@@ -248,20 +249,20 @@ def format_accounts(accounts: Sequence[ArmAccount], *, with_person: bool) -> lis
         ]
         as_cheap = a.accuracy_at_equal_cost
         honest.add_row(
-            a.name, _usd(a.cost_at_equal_accuracy_usd_per_1k),
+            escape(a.name), _usd(a.cost_at_equal_accuracy_usd_per_1k),
             "none" if math.isnan(as_cheap) else f"{as_cheap:.1%}", *objectives,
         )  # fmt: skip
     compared = Table(
         "arm", "points", "95 %", "p", "cost", "95 % ", "cost-of-pass", "95 %  ",
-        title=f"Against {rows[0].against.reference}, on the same problems",
+        title=f"Against {escape(rows[0].against.reference)}, on the same problems",
         title_justify="left",
     )  # fmt: skip
     for a in rows:
         c = a.against
         low, high = c.accuracy_difference_ci
         compared.add_row(
-            a.name, f"{c.accuracy_difference * 100:+.1f}", f"{low * 100:+.1f} to {high * 100:+.1f}",
-            f"{c.p_not_better:.3f}", _times(c.cost_ratio), _range(c.cost_ratio_ci),
+            escape(a.name), f"{c.accuracy_difference * 100:+.1f}",
+            f"{low * 100:+.1f} to {high * 100:+.1f}", f"{c.p_not_better:.3f}", _times(c.cost_ratio), _range(c.cost_ratio_ci),
             _times(c.pooled_ratio), _range(c.pooled_ratio_ci),
         )  # fmt: skip
     few = Table(
@@ -273,7 +274,7 @@ def format_accounts(accounts: Sequence[ArmAccount], *, with_person: bool) -> lis
     for a in rows:
         p = a.per_problem
         few.add_row(
-            a.name, str(p.n_runs), f"{p.unsolved_share:.1%}", _usd(p.mean_ratio_usd),
+            escape(a.name), str(p.n_runs), f"{p.unsolved_share:.1%}", _usd(p.mean_ratio_usd),
             _usd(p.mean_where_solved_usd), _usd(p.over_all_orders_usd),
             _usd(p.with_human_usd), _usd(p.tries_then_human_usd),
         )  # fmt: skip
@@ -283,6 +284,7 @@ def format_accounts(accounts: Sequence[ArmAccount], *, with_person: bool) -> lis
 
 def format_frontier(f: FrontierAccount) -> list[Table]:
     """The frontier thrice, who is essential to it, and what moved it."""
+    from rich.markup import escape
     from rich.table import Table
 
     values = Table(
@@ -309,7 +311,7 @@ def format_frontier(f: FrontierAccount) -> list[Table]:
                 title="Essential: by how much the frontier is dearer without", title_justify="left",
             )  # fmt: skip
             for s in shares:
-                table.add_row(s.name, *_share(s.claimed), *_share(s.by_task))
+                table.add_row(escape(s.name), *_share(s.claimed), *_share(s.by_task))
             tables.append(table)
     if f.technique_gain:
         table = Table(
@@ -317,7 +319,7 @@ def format_frontier(f: FrontierAccount) -> list[Table]:
             title="Gain of techniques: by how much they lower the frontier", title_justify="left",
         )  # fmt: skip
         g = f.technique_gain
-        table.add_row(g.name, *_share(g.claimed), *_share(g.by_task))
+        table.add_row(escape(g.name), *_share(g.claimed), *_share(g.by_task))
         tables.append(table)
     if f.releases:
         table = Table(
@@ -326,7 +328,10 @@ def format_frontier(f: FrontierAccount) -> list[Table]:
         )  # fmt: skip
         for r in f.releases:
             table.add_row(
-                r.day.isoformat(), ", ".join(r.arms), *_share(r.relative_to_human), *_share(r.gain)
+                r.day.isoformat(),
+                escape(", ".join(r.arms)),
+                *_share(r.relative_to_human),
+                *_share(r.gain),
             )
         tables.append(table)
     return tables

@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -193,6 +194,16 @@ def read_matrix(folder: Path) -> OutcomeMatrix:
 
     Raises DataError that names file, line and what is wrong.
     """
+    try:
+        return _read_matrix(folder)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(
+            f"{folder}: a gzipped file is broken ({error}). One that was half written or half "
+            "fetched looks like this; fetch it again."
+        ) from None
+
+
+def _read_matrix(folder: Path) -> OutcomeMatrix:
     queries_path, outcomes_path = _find(folder, "queries.jsonl"), _find(folder, "outcomes.csv")
     with _opened(queries_path) as lines:
         queries = [_query(line, i, queries_path) for i, line in enumerate(lines, 1) if line.strip()]

@@ -22,6 +22,9 @@ N_WORDS = 5
 _BANDS, _ROWS = 16, 4
 _MAX_BUCKET = 60
 """Prompts of one template share buckets; each is compared with so many of the bucket at most."""
+_OPTIONS = re.compile(r"\n\s*\(?A[.):]")
+_STEM_WORDS = 8
+"""'Which of the following is true?' is many questions."""
 SEVERE_SHARE = 0.01
 """Of the queries of a split, with a near duplicate of the same answer on another side."""
 
@@ -135,9 +138,10 @@ def shared(
     known = {normalised(q.prompt) for q in others}
     word_for_word = [q for q in queries if normalised(q.prompt) in known]
     pairs = near_pairs([q.prompt for q in both], side, threshold=threshold, seed=seed)
-    alike = {min(pair) for pair in pairs} | {
-        i for i, q in enumerate(queries) if normalised(q.prompt) in known
-    }
+    stems = {stem(q.prompt) for q in others} - {None}
+    same_stem = {i for i, q in enumerate(queries) if stem(q.prompt) in stems}
+    alike = {min(pair) for pair in pairs} | same_stem
+    alike |= {i for i, q in enumerate(queries) if normalised(q.prompt) in known}
     texts = {q.query_id: normalised(q.prompt) for q in others}
     torn = [q for q in queries if q.query_id in texts and texts[q.query_id] != normalised(q.prompt)]
     found = [
@@ -146,7 +150,8 @@ def shared(
             severity="warning" if alike else "fine",
             what=(
                 f"{len(alike)} of {len(queries)} prompts are in the other data set, too: "
-                f"{len(word_for_word)} word for word, the rest {threshold:.0%} alike"
+                f"{len(word_for_word)} word for word, the rest {threshold:.0%} alike or with the "
+                f"same question before their options ({len(same_stem)})"
             ),
             advice="Never train on one and test on the other." if alike else "",
             n=len(alike),
@@ -165,6 +170,16 @@ def shared(
             )
         )
     return found
+
+
+def stem(prompt: str) -> str | None:
+    """The question before its options; None where it is too short to be one question only.
+
+    >>> stem("Which planet of the solar system has the most moons today?\\nA. Mars\\nB. Saturn")
+    'which planet of the solar system has the most moons today'
+    """
+    words = re.findall(r"\w+", _OPTIONS.split(prompt, maxsplit=1)[0].lower())
+    return " ".join(words) if len(words) >= _STEM_WORDS else None
 
 
 def near_pairs(

@@ -94,7 +94,7 @@ def audit(
         "n_models": len(looked_at.models), "ok": not barred, "findings": found,
     }  # fmt: skip
     if not as_json:
-        Console().print(format_findings(found))
+        Console(emoji=False).print(format_findings(found))  # ids like a:train:1 are no trams
         typer.echo(format_verdict(found, barred))
     typer.echo(json.dumps(json_ready(told)))
     if barred:

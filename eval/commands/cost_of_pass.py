@@ -121,7 +121,7 @@ def cost_of_pass(
         "families": families, "arms": accounts, "frontier": found,
     }  # fmt: skip
     if not as_json:
-        console = Console()
+        console = Console(emoji=False)
         for table in format_accounts(accounts, with_person=prices is not None):
             console.print(table)
         if found:
@@ -263,7 +263,8 @@ def format_accounts(accounts: Sequence[ArmAccount], *, with_person: bool) -> lis
         compared.add_row(
             escape(a.name), f"{c.accuracy_difference * 100:+.1f}",
             f"{low * 100:+.1f} to {high * 100:+.1f}", f"{c.p_not_better:.3f}",
-            _times(c.cost_ratio), _range(c.cost_ratio_ci), _times(c.pooled_ratio), _range(c.pooled_ratio_ci),
+            _times(c.cost_ratio), _range(c.cost_ratio_ci),
+            _times(c.pooled_ratio), _range(c.pooled_ratio_ci),
         )  # fmt: skip
     few = Table(
         "arm", "runs", "unsolved", "mean ratio", "where solved", "all orders",

@@ -40,7 +40,7 @@ def estimators(
     found = simulate(n=n, n_gates=gates, seed=seed, on_stage=teller(as_json))
     if not as_json:
         for table in format_simulated(found):
-            Console().print(table)
+            Console(emoji=False).print(table)
         typer.echo("Ours keep their promises." if found.ok else "One of ours breaks its promise.")
     told = {"n": n, "seed": seed, "ok": found.ok, **json_ready(found)}
     typer.echo(json.dumps(told))

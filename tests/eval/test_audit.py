@@ -130,14 +130,21 @@ def test_near_pairs_are_those_of_the_exact_similarity() -> None:
 
 
 def test_questions_shared_with_another_data_set_are_counted(tmp_path: Path) -> None:
-    write_matrix(matrix(60), tmp_path / "this")
     others = matrix(60, seed=7)
     known = matrix(60).queries[:5]
+    stem = "What do the two brothers in the old tale find at the end of the road?\nA. Gold"
+
+    def with_options(data: OutcomeMatrix, options: str) -> OutcomeMatrix:
+        return asking(data, lambda i, q: replace(q, prompt=stem + options) if i == 9 else q)
+
     changed = asking(others, lambda i, q: replace(known[i], query_id=f"o{i}") if i < 5 else q)
-    write_matrix(changed, tmp_path / "other")
+    write_matrix(with_options(matrix(60), "\nB. Their father's house"), tmp_path / "this")
+    write_matrix(
+        with_options(changed, "\nB. A well\nC. Nothing at all, as so often"), tmp_path / "other"
+    )
     run = run_eval("audit", "--data", tmp_path / "this", "--other", tmp_path / "other", *QUICK)
     found = {f["check"]: f for f in told(run)["findings"]}
-    assert found["shared-with-other"]["n"] == 5
+    assert found["shared-with-other"]["n"] == 6  # one with other options
     assert found["ids-with-other-texts"]["severity"] == "severe"  # q5 means something else there
 
 
@@ -324,12 +331,12 @@ def test_controls_say_what_they_could_not_do() -> None:
 
 def test_people_get_a_table_with_hostile_names_inert(tmp_path: Path) -> None:
     whole = matrix(60)
-    changed = replace(whole, models=("[red]tiny[/red]", *whole.models[1:]))
+    changed = replace(whole, models=("[red]tiny[/red] :train:", *whole.models[1:]))
     cost = whole.cost_usd.copy()
     cost[:, 0] = np.nan
     write_matrix(replace(changed, cost_usd=cost), tmp_path / "data")
     run = run_eval("audit", "--data", tmp_path / "data", "--quick")
     assert run.exit_code == 1
-    assert "[red]tiny[/red]" in run.stdout
+    assert "[red]tiny[/red] :train:" in run.stdout
     assert "1 severe" in run.stdout
     assert "--allow unknown-prices" in run.stdout

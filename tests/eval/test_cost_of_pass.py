@@ -307,6 +307,18 @@ def test_graded_scores_count_as_right_above_one_half(tmp_path: Path) -> None:
     assert a["per_problem"]["unsolved_share"] == 0.5
 
 
+def test_a_split_without_queries_and_a_file_that_ends_too_early_are_said(tmp_path: Path) -> None:
+    data = written(
+        tmp_path / "d", [{**q, "split": "train"} for q in QUERIES], outcomes("a", [1] * 6)
+    )
+    with pytest.raises(DataError, match="The split 'val' is empty; the queries are of train"):
+        told(run_eval("cost-of-pass", "--data", data, "--split", "val"))
+    cut = data_set(tmp_path / "cut", 40) / "outcomes.csv.gz"
+    cut.write_bytes(cut.read_bytes()[:-200])
+    with pytest.raises(DataError, match="a gzipped file is broken"):
+        told(run_eval("cost-of-pass", "--data", cut.parent))
+
+
 def test_arms_need_known_scores() -> None:
     whole = matrix(20)
     whole.score[0, 1] = np.nan

@@ -18,7 +18,7 @@ from routers.estimators import ESTIMATORS
 from routers.outcomes import Features, Outcomes
 from skills.embedders import HashingEmbedder
 from tests.eval.commands import run_eval, told
-from tests.eval.synthetic import data_set, matrix, written
+from tests.eval.recorded import data_set, matrix, written
 
 QUICK = ("--quick", "--json")
 

@@ -17,7 +17,7 @@ from eval.runs import Arm, arms_of, with_vote
 from eval.statistics import Resamples, percentile_interval
 from experts.errors import DataError, UnknownName
 from tests.eval.commands import run_eval, told
-from tests.eval.synthetic import COST_USD, data_set, matrix, written
+from tests.eval.recorded import COST_USD, data_set, matrix, written
 
 
 @pytest.fixture(scope="module")

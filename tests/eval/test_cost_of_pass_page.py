@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.eval.commands import run_eval, told
-from tests.eval.synthetic import data_set
+from tests.eval.recorded import data_set
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cost-of-pass.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.S)

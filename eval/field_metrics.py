@@ -66,7 +66,8 @@ class PolicyMetrics:
     """1 - cost / the best single model's, at the setting chosen to be as accurate."""
     cost_save_peak: float | None
     """None when no setting is as accurate on test."""
-    pareto_distance: float
+    pareto_distance: float | None
+    """None for policies that set no frontier: they may lie beyond it."""
     regret: float
     """Points per question to the best model of each question."""
     regret_usd: Mapping[float, float]
@@ -183,7 +184,11 @@ class _Field:
             perf_gain_peak=perf_gain(accuracy, single_accuracy),
             cost_save=float(1 - as_good.test_cost.mean() * 1000 / single_cost),
             cost_save_peak=None if np.isnan(peak) else peak,
-            pareto_distance=pareto_distance(cost, accuracy, self.all_costs, self.all_accuracies),
+            pareto_distance=(
+                None
+                if name in NOT_COMPARED
+                else pareto_distance(cost, accuracy, self.all_costs, self.all_accuracies)
+            ),
             regret=float((self.best_score - score).mean()),
             regret_usd={v: self.regret_usd(score, paid, v) for v in self.prices},
             ece=ece(top.test_p, score) if binary and top.test_p is not None else None,

@@ -109,7 +109,10 @@ def test_what_does_not_apply_is_none() -> None:
     assert (random.optimal_selection, random.apgr, random.robustness) == (None, None, None)
     assert random.cost_save_peak is None  # never as accurate
     assert random.regret == pytest.approx(0.5 / 4)
+    assert random.pareto_distance
     assert random.pareto_distance > 0
+    told_all = field_metrics([*everybody(), choosing("oracle", [0, 0, 1, 0])], pool())
+    assert told_all.policies[-1].pareto_distance is None
     assert json_ready(told)["policies"][0]["policy"] == "best-single"
     with pytest.raises(DataError, match="no point best-single"):
         field_metrics(everybody()[1:], pool())

@@ -44,17 +44,29 @@ class Optimality:
 def optimality(chosen: np.ndarray, scores: np.ndarray, cost_usd: np.ndarray) -> Optimality:
     """chosen: (n,) columns; scores, cost_usd: (n, n_models). A score above 0 counts as right."""
     rows = np.arange(len(chosen))
+    return optimality_of(scores[rows, chosen], cost_usd[rows, chosen], scores, cost_usd)
+
+
+def optimality_of(
+    score: np.ndarray, paid_usd: np.ndarray, scores: np.ndarray, cost_usd: np.ndarray
+) -> Optimality:
+    """The same for any policy, with all that it paid; score, paid_usd: (n,).
+
+    A policy of several calls can win where no model of the pool does; its points still count.
+    """
     right = scores > 0
     solvable = right.any(axis=1)
-    priced = np.where(right, cost_usd, np.inf)
-    cheapest = priced.min(axis=1)
-    won = right[rows, chosen]
-    paid = cost_usd[rows, chosen]
-    best = scores.max(axis=1)
+    cheapest = np.where(right, cost_usd, np.inf).min(axis=1)
+    won, best = score > 0, scores.max(axis=1)
+    priced = won & solvable
     return Optimality(
-        selection=float((won & (paid <= cheapest))[solvable].mean()) if solvable.any() else 0.0,
-        accuracy=float(scores[rows, chosen].sum() / best.sum()) if best.sum() > 0 else 0.0,
-        cost=float(cheapest[won].sum() / paid[won].sum()) if won.any() else float("nan"),
+        selection=float((won & (paid_usd <= cheapest))[solvable].mean()) if solvable.any() else 0.0,
+        accuracy=float(score.sum() / best.sum()) if best.sum() > 0 else 0.0,
+        cost=(
+            float(cheapest[priced].sum() / paid_usd[priced].sum())
+            if paid_usd[priced].sum() > 0
+            else float("nan")
+        ),
     )
 
 

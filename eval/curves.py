@@ -91,8 +91,14 @@ def recovered_gap(quality: np.ndarray, weak: float, strong: float) -> np.ndarray
 def apgr(strong_share: np.ndarray, quality: np.ndarray, weak: float, strong: float) -> float:
     """Average PGR over all shares of calls to the strong model; random routing scores 0.5.
 
-    strong_share: (n_thresholds,) in [0, 1], ascending from 0 to 1. Source: arXiv:2406.18665.
+    strong_share: (n_thresholds,) ascending from 0 to 1. Source: arXiv:2406.18665. Raises ValueError
+    where shares do not span [0, 1]: the area under part of a curve is no average over all shares.
     """
+    if strong_share[0] != 0 or strong_share[-1] != 1 or (np.diff(strong_share) < 0).any():
+        raise ValueError(
+            f"Shares of strong calls must ascend from 0 to 1; they go from {strong_share[0]:g} to "
+            f"{strong_share[-1]:g}. Add the weak model alone (0) and the strong one alone (1)."
+        )
     return float(np.trapezoid(recovered_gap(quality, weak, strong), strong_share))
 
 
@@ -114,6 +120,26 @@ def cpt(
     low, high = gap[i - 1], gap[i]
     part = (recovered - low) / (high - low)
     return float(strong_share[i - 1] + part * (strong_share[i] - strong_share[i - 1]))
+
+
+def gain(accuracy: float, baseline: float) -> float:
+    """Gain@R, Gain@B: relative gain over the random router, or over the best single model.
+
+    accuracies as averages over data sets, which is what LLMRouterBench (arXiv:2601.07206) reports.
+
+    >>> round(gain(0.66, 0.6), 3)
+    0.1
+    """
+    return accuracy / baseline - 1 if baseline > 0 else float("nan")
+
+
+def gap(accuracy: float, oracle: float) -> float:
+    """Gap@O: what is missing to the oracle, relative to it. Source: as ``gain``.
+
+    >>> round(gap(0.6, 0.8), 3)
+    0.25
+    """
+    return 1 - accuracy / oracle if oracle > 0 else float("nan")
 
 
 def perf_gain(accuracy: np.ndarray, best_single: float) -> float:

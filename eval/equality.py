@@ -71,10 +71,21 @@ def _alone(answer: str) -> tuple[str, str]:
         if isinstance(value, str):
             return "literal", value
         if value is not _NO_LITERAL:
-            return "literal", repr(value)
+            return "literal", repr(_ordered(value))
     if len(text) < _SHORT and (number := last_number(text)) is not None and _only_a_number(text):
         return "number", str(number.value)
     return "text", " ".join(text.split())
+
+
+def _ordered(value: object) -> object:
+    """The same value, written one way: the order of a dictionary's keys says nothing."""
+    if isinstance(value, dict):
+        return {k: _ordered(value[k]) for k in sorted(value, key=repr)}
+    if isinstance(value, set):
+        return sorted(map(repr, value))
+    if isinstance(value, list | tuple):
+        return type(value)(_ordered(v) for v in value)
+    return value
 
 
 _NO_LITERAL = object()
@@ -86,8 +97,8 @@ def _literal(text: str) -> object:
         warnings.simplefilter("ignore")  # a model's "\d" is no business of ours
         try:
             return ast.literal_eval(text)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
-            return _NO_LITERAL
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            return _NO_LITERAL  # TypeError: {{}}, a set of what cannot be in one
 
 
 _NUMBER_PARTS = re.compile(r"[-+\u2212$€£%\d.,/\s{}()^*]|\\[a-z]*frac|\\[!,;:$%]")

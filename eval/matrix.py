@@ -12,6 +12,7 @@ import csv
 import gzip
 import io
 import json
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -182,9 +183,10 @@ def _check_row(row: MatrixRow, source: str) -> None:
         raise DataError(f"{where}: score {row.score:g} is outside [0, 1]. Rescale the scores.")
     for name in ("input_tokens", "output_tokens", "cost_usd"):
         value = getattr(row, name)
-        if value is not None and not value >= 0:
+        if value is not None and not 0 <= value < np.inf:
             raise DataError(
-                f"{where}: {name} is {value:g}. An unknown value is an empty cell, never negative."
+                f"{where}: {name} is {value:g}. An unknown value is an empty cell, never a negative "
+                "or infinite one."
             )
 
 
@@ -193,6 +195,16 @@ def read_matrix(folder: Path) -> OutcomeMatrix:
 
     Raises DataError that names file, line and what is wrong.
     """
+    try:
+        return _read_matrix(folder)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(
+            f"{folder}: a gzipped file is broken ({error}). One that was half written or half "
+            "fetched looks like this; fetch it again."
+        ) from None
+
+
+def _read_matrix(folder: Path) -> OutcomeMatrix:
     queries_path, outcomes_path = _find(folder, "queries.jsonl"), _find(folder, "outcomes.csv")
     with _opened(queries_path) as lines:
         queries = [_query(line, i, queries_path) for i, line in enumerate(lines, 1) if line.strip()]

@@ -22,8 +22,10 @@ class ReliabilityBin:
 def reliability(
     predicted: np.ndarray, right: np.ndarray, *, n_bins: int = 15
 ) -> list[ReliabilityBin]:
-    """Non-empty bins of equal width. Source: Guo et al. 2017, arXiv:1706.04599."""
-    which = np.minimum((predicted * n_bins).astype(int), n_bins - 1)
+    """Non-empty bins of equal width, closed above: (0, 1/n], ... as Guo et al. 2017 have them
+    (arXiv:1706.04599, equation 3); 0 itself is in the first."""
+    # Rounded: 0.3 * 10 is above 3 in binary, and would leave its bin.
+    which = np.maximum(np.ceil(np.round(predicted * n_bins, 9)).astype(int) - 1, 0)
     return [
         ReliabilityBin(
             n=int((which == b).sum()),

@@ -23,11 +23,15 @@ def split_of(prompt: str) -> Split:
     >>> split_of("What is 2 + 2?"), split_of("  what is\\n2 + 2? ")
     ('train', 'train')
     """
-    # Changing anything here moves questions from test to train; a test pins it.
-    normalised = " ".join(prompt.lower().split())
     # Half an emoji, as models write them, is no valid UTF-8; it still has to have a split.
-    digest = hashlib.sha256(normalised.encode("utf-8", "surrogatepass")).digest()
+    digest = hashlib.sha256(normalised(prompt).encode("utf-8", "surrogatepass")).digest()
     percent = int.from_bytes(digest[:4], "big") % 100
     if percent < TRAIN_PERCENT:
         return "train"
     return "val" if percent < TRAIN_PERCENT + VAL_PERCENT else "test"
+
+
+def normalised(prompt: str) -> str:
+    """What makes two prompts one question: the text without letter case and spacing."""
+    # Changing anything here moves questions from test to train; a test pins it.
+    return " ".join(prompt.lower().split())

@@ -150,13 +150,16 @@ class Falling:
         ends = np.linspace(0, len(p), min(len(p), N_BINS) + 1).astype(int)[:-1]
         n = np.diff(np.append(ends, len(p)))
         x = np.add.reduceat(p[order], ends) / n
-        blocks: list[list[float]] = []  # sum, weight, number of bins: pool adjacent violators
-        for total, weight in zip(np.add.reduceat(target[order], ends), n, strict=True):
-            blocks.append([float(total), float(weight), 1])
+        # Pool adjacent violators: sum, weight and number of bins of each block.
+        blocks: list[tuple[float, float, int]] = []
+        for block in zip(
+            np.add.reduceat(target[order], ends), n, np.ones(len(n), int), strict=True
+        ):
+            blocks.append(block)
             while len(blocks) > 1 and blocks[-1][0] * blocks[-2][1] > blocks[-2][0] * blocks[-1][1]:
-                total, weight, bins = blocks.pop()
-                blocks[-1] = [blocks[-1][0] + total, blocks[-1][1] + weight, blocks[-1][2] + bins]
-        return cls(x, np.repeat([t / w for t, w, _ in blocks], [int(b) for _, _, b in blocks]))
+                last, before = blocks.pop(), blocks.pop()
+                blocks.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
+        return cls(x, np.repeat([t / w for t, w, _ in blocks], [k for _, _, k in blocks]))
 
     def __call__(self, p: np.ndarray) -> np.ndarray:
         result: np.ndarray = np.interp(p, self.x, self.y)
@@ -255,21 +258,68 @@ def last_stage(
     return last
 
 
+def search_sequences(blind: BlindAnswers, prices_usd: Sequence[float]) -> list[Waves]:
+    """Sequences worth having: the best found for each of several regions of the prices (rising),
+    and one of everybody at once."""
+    recorded = blind.recorded
+    accuracy, cost = recorded.score.mean(axis=0), recorded.cost_usd.mean(axis=0)
+    able = worth_searching(accuracy, cost)
+    cheap = sorted(able, key=lambda j: cost[j])
+    found: list[Waves] = []
+    for region in _regions(prices_usd):
+        starts = [((cheap[0],),), (tuple(cheap[:2]),), *found[-1:]]
+        ends = [search_waves(blind, able, start, region) for start in dict.fromkeys(starts)]
+        found.append(min(ends, key=lambda waves: expected_loss(blind, waves, region)))
+    everybody: Waves = (tuple(range(len(accuracy))),)
+    return list(dict.fromkeys([*found, everybody]))
+
+
+N_REGIONS = 4
+_PER_REGION = 3
+"""Prices of a region that a sequence is searched for."""
+
+
+def _regions(prices_usd: Sequence[float]) -> list[list[float]]:
+    """The upper two thirds of the prices (below, one cheap arm does it all) in equal parts."""
+    upper = list(prices_usd)[len(prices_usd) // 3 :]
+    parts = np.array_split(np.array(upper), N_REGIONS)
+    return [[float(v) for v in part[:: max(1, len(part) // _PER_REGION)]] for part in parts]
+
+
+def worth_searching(accuracy: np.ndarray, cost_usd: np.ndarray) -> list[int]:
+    """At most ``MAX_SEARCHED`` arms: those on the cost-accuracy frontier, then the most accurate
+    ones. Both (n_arms,)."""
+    order = np.lexsort((-accuracy, cost_usd))
+    best, front = -np.inf, []
+    for j in order:
+        if accuracy[j] > best:
+            best = accuracy[j]
+            front.append(int(j))
+    rest = [int(j) for j in np.argsort(-accuracy) if int(j) not in front]
+    return (front[-MAX_SEARCHED:] + rest)[:MAX_SEARCHED]
+
+
+MAX_SEARCHED = 10
+
+
+def expected_loss(blind: BlindAnswers, waves: Waves, prices_usd: Sequence[float]) -> float:
+    """Mean over the prices V of cost / V + (1 - score)."""
+    plays = play_blind(blind, waves, prices_usd)
+    return float(
+        np.mean([(c / v + 1 - s).mean() for (s, c), v in zip(plays, prices_usd, strict=True)])
+    )
+
+
 def search_waves(
     blind: BlindAnswers, candidates: Sequence[int], start: Waves, prices_usd: Sequence[float]
 ) -> Waves:
     """Greedy search from ``start`` over sequences of ``candidates``: the change that lowers the
-    mean of cost / V + (1 - score), over the prices V, the most; until none does."""
-
-    def loss(waves: Waves) -> float:
-        plays = play_blind(blind, waves, prices_usd)
-        return float(
-            np.mean([(c / v + 1 - s).mean() for (s, c), v in zip(plays, prices_usd, strict=True)])
-        )
-
-    waves, best = start, loss(start)
+    expected loss the most; until none does."""
+    waves, best = start, expected_loss(blind, start, prices_usd)
     for _ in range(MAX_ROUNDS):
-        tried = [(loss(w), w) for w in _changes(waves, candidates)]
+        tried = [(expected_loss(blind, w, prices_usd), w) for w in _changes(waves, candidates)]
+        if not tried:
+            break
         least, changed = min(tried, key=lambda t: t[0])
         if least >= best - 1e-5:
             break

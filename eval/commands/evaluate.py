@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from eval.commands import audit, cost_of_pass, estimators
 from orchestrator.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 evaluate = typer.Typer(
     name="eval", help="Judge routing on recorded outcomes.", no_args_is_help=True
 )
+
+
+for _command in (cost_of_pass, audit, estimators):
+    _command.register(evaluate)
 
 
 def register(app: typer.Typer) -> None:
@@ -63,10 +68,11 @@ def routing(
     from rich.console import Console
 
     from eval.embeddings import embedded
+    from eval.policies import all_points
     from eval.pools import pool_of
     from eval.readers import read_outcomes
     from eval.report import check_target, fitted_beliefs, report_figures, write_report
-    from eval.routing import all_points, sides_of
+    from eval.routing import sides_of
     from eval.verdict import verdict_object, verdict_of
     from experts.errors import UnknownName
     from orchestrator.config import Config

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.report.resampling import interval
-from eval.routing import COMPOSITION_ESTIMATOR, Point, Sides
-from routers.estimators import ESTIMATORS
+from eval.routing import Point, Sides
+from routers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS
 
 Interval = tuple[float, float]
 
@@ -45,7 +45,7 @@ class ExpertFigures:
 
 def fitted_beliefs(sides: Sides) -> np.ndarray:
     """(n_test, n_models) P(right) by the estimator that composition starts from."""
-    fitted = ESTIMATORS[COMPOSITION_ESTIMATOR]().fit(
+    fitted = ESTIMATORS[DEFAULT_ESTIMATOR]().fit(
         sides.features[sides.dev], sides.outcomes[sides.dev]
     )
     return fitted.predict(sides.features[sides.test])

@@ -16,7 +16,7 @@ from routers.estimators.pilots import Pilots
 from routers.estimators.ridge import Ridge
 from routers.estimators.skills import ProfileRates
 
-__all__ = ["ESTIMATORS", "Estimator", "Growing"]
+__all__ = ["DEFAULT_ESTIMATOR", "ESTIMATORS", "Estimator", "Growing"]
 
 ESTIMATORS: Mapping[str, Callable[[], Estimator]] = {
     "best-single": BestSingle,
@@ -34,3 +34,6 @@ ESTIMATORS: Mapping[str, Callable[[], Estimator]] = {
     "ensemble": lambda: Ensemble([KNearest(), Ridge(), ItemResponse(), ProfileRates()]),
 }
 """Every estimator with its default settings, by the name that commands and reports use."""
+
+DEFAULT_ESTIMATOR = "ensemble"
+"""What is believed before anyone is asked, unless said otherwise."""

@@ -55,5 +55,6 @@ class ClusterRates:
         k = min(self.n_nearest, cosine.shape[1])
         cut = np.partition(cosine, -k, axis=1)[:, [-k]]
         weights = np.where(cosine >= cut, np.exp(self.sharpness * (cosine - 1)), 0.0)
-        result: np.ndarray = weights @ self.rates_ / weights.sum(axis=1, keepdims=True)
+        means = weights @ self.rates_ / weights.sum(axis=1, keepdims=True)
+        result: np.ndarray = np.minimum(means, 1.0)  # a mean of ones may be 1 + 2e-16
         return result

@@ -11,10 +11,11 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from eval.matrix import MatrixQuery, OutcomeMatrix
-from eval.routing import Point, Sides, all_points, sides_of
+from eval.policies import all_points
+from eval.routing import Point, Sides, sides_of
 from routers.estimators import ESTIMATORS
 
-for library in ("scipy.optimize", "sklearn.ensemble", "sklearn.isotonic"):
+for library in ("scipy.optimize", "sklearn.ensemble"):
     import_module(library)  # one that is not loaded cannot be kept to one thread
 
 TOPICS = ("algebra", "botany")

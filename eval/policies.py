@@ -1,0 +1,32 @@
+"""All policies on one pool: baselines, every router, composition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from eval.composing import composed
+from eval.routing import Point, Sides, baselines, blind_and_test, routed
+from routers.estimators import ESTIMATORS, Estimator
+
+
+def all_points(
+    sides: Sides,
+    estimators: Mapping[str, Callable[[], Estimator]] = ESTIMATORS,
+    *,
+    decision_usd: float = 0.0,
+    on_stage: Callable[[str], None] = lambda stage: None,
+) -> list[Point]:
+    """Baselines, every router's curve, and composition's; without prices there is no curve and no
+    composition, only everybody's most accurate setting.
+
+    decision_usd: what one decision of the router costs; policies that decide are charged with it.
+    """
+    points = baselines(sides)
+    for name, make in estimators.items():
+        if name in ("best-single", "random"):
+            continue
+        on_stage(name)
+        points += routed(name, *blind_and_test(make, sides), sides, decision_usd=decision_usd)
+    if sides.priced:
+        points += composed(sides, decision_usd=decision_usd, on_stage=on_stage)
+    return points

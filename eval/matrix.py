@@ -185,8 +185,8 @@ def _check_row(row: MatrixRow, source: str) -> None:
         value = getattr(row, name)
         if value is not None and not 0 <= value < np.inf:
             raise DataError(
-                f"{where}: {name} is {value:g}. An unknown value is an empty cell, never a negative "
-                "or infinite one."
+                f"{where}: {name} is {value:g}. An unknown value is an empty cell, never "
+                "a negative or infinite one."
             )
 
 

@@ -62,7 +62,8 @@ CREATE TABLE IF NOT EXISTS calls (
     logprob REAL,
     finish_reason TEXT NOT NULL,
     error TEXT,
-    error_code TEXT
+    error_code TEXT,
+    usage_estimated INTEGER NOT NULL DEFAULT 0  -- tokens and cost are upper bounds
 );
 CREATE INDEX IF NOT EXISTS calls_of_query ON calls (query_id);
 CREATE TABLE IF NOT EXISTS decisions (
@@ -101,6 +102,8 @@ CREATE TABLE IF NOT EXISTS verdicts (
 );
 CREATE INDEX IF NOT EXISTS verdicts_of_call ON verdicts (call_id);
 """
+_NEW_COLUMNS = {"usage_estimated": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns of calls that the first release did not have."""
 _KEYS = {
     "queries": "query_id",
     "labels": "label_id",
@@ -153,6 +156,7 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
+            self._add_new_columns()
             for table, key in _KEYS.items():
                 for change in ("UPDATE", "DELETE"):
                     self._forbid(f"{change.lower()}_{table}", f"BEFORE {change} ON {table}")
@@ -164,6 +168,13 @@ class Ledger:
                 f"{path} cannot be used as a ledger: {error}. Move it away, or name another folder "
                 "under `data_dir:` in conclave.yaml."
             ) from None
+
+    def _add_new_columns(self) -> None:
+        """To a ledger that an older release has made."""
+        there = {row[1] for row in self._db.execute("PRAGMA table_info(calls)")}
+        for name, kind in _NEW_COLUMNS.items():
+            if name not in there:
+                self._db.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
 
     def _forbid(self, name: str, when: str) -> None:
         self._db.execute(
@@ -357,6 +368,7 @@ def _call_row(
         "finish_reason": completion.finish_reason,
         "error": completion.error,
         "error_code": completion.error_code,
+        "usage_estimated": int(completion.usage.estimated),
     }
 
 
@@ -376,7 +388,11 @@ def _recorded(row: Mapping[str, Any]) -> RecordedCall:
         call=call,
         text=row["text"],
         answer=row["answer"],
-        usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
+        usage=Usage(
+            input_tokens=row["input_tokens"],
+            output_tokens=row["output_tokens"],
+            estimated=bool(row["usage_estimated"]),
+        ),
         cost_usd=row["cost_usd"],
         latency_s=row["latency_s"],
         load_s=row["load_s"],

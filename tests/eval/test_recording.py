@@ -55,9 +55,10 @@ def test_an_interruption_keeps_what_was_paid(ledger: Ledger) -> None:
     graded = [c for c in calls if c.score is not None]
     assert {c.completion.call.arm.expert for c in graded} == {"fast"}
     assert len(graded) == len(ASKED)
-    [half] = [c for c in calls if c.score is None]
-    assert half.completion.finish_reason == "cancelled"
-    assert half.completion.cost_usd > 0
+    half_done = [c.completion for c in calls if c.score is None]
+    assert half_done
+    assert {c.finish_reason for c in half_done} == {"cancelled"}
+    assert all(c.cost_usd > 0 for c in half_done)
 
 
 def test_a_corrected_question_is_graded_again_without_asking(ledger: Ledger) -> None:

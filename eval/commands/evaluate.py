@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.options import JsonOption
+from orchestrator.cli.options import ConfigOption, JsonOption
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -31,7 +31,12 @@ def _several() -> None:
 
 @evaluate.command()
 def routing(
-    data: Annotated[Path, typer.Option(help="Recorded outcomes: a folder or file.")],
+    data: Annotated[
+        Path | None, typer.Option(help="Recorded outcomes: a folder or file.")
+    ] = None,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="What conclave record has recorded, in place of --data.")
+    ] = False,
     pool: Annotated[
         str | None,
         typer.Option(help="A named pool, or a JSON list of models; all well-covered ones else."),
@@ -48,6 +53,7 @@ def routing(
     embedder: Annotated[str, typer.Option(help="As in conclave.yaml.")] = "minilm",
     seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
     as_json: JsonOption = False,
+    config_file: ConfigOption = None,
 ) -> None:
     """Every router and learned composition beside the baselines; the last line is JSON.
 
@@ -56,12 +62,13 @@ def routing(
     from rich.console import Console
 
     from eval.embeddings import embedded
+    from eval.from_ledger import matrix_of_config
     from eval.pools import pool_of
     from eval.readers import read_outcomes
     from eval.routing import all_points, sides_of
     from eval.verdict import verdict_object, verdict_of
-    from experts.errors import UnknownName
-    from orchestrator.config import Config
+    from experts.errors import UnknownName, UserError
+    from orchestrator.config import Config, load_config
     from routers.estimators import ESTIMATORS
     from skills.embedders import make_embedder
 
@@ -70,7 +77,13 @@ def routing(
             raise UnknownName(name, ESTIMATORS, what="router")
     tell = (lambda what: None) if as_json else lambda what: typer.echo(f"  {what} ...", err=True)
     tell("reading")
-    matrix = pool_of(read_outcomes(data, fmt, allow_pickle=allow_pickle), pool)
+    if ledger == (data is not None):
+        raise UserError("Name the outcomes: either --data FOLDER, or --ledger for your own.")
+    if data is None:
+        outcomes = matrix_of_config(load_config(config_file))
+    else:
+        outcomes = read_outcomes(data, fmt, allow_pickle=allow_pickle)
+    matrix = pool_of(outcomes, pool)
     tell(f"embedding {len(matrix)} prompts")
     folder = Config().data_dir / "embeddings"
     vectors = embedded([q.prompt for q in matrix.queries], make_embedder(embedder), folder)
@@ -78,7 +91,7 @@ def routing(
     chosen = {n: ESTIMATORS[n] for n in routers} if routers else ESTIMATORS
     verdict = verdict_of(all_points(sides, chosen, on_stage=tell))
     told: dict[str, Any] = {
-        "data": str(data),
+        "data": "ledger" if data is None else str(data),
         "pool": pool,
         "n_models": len(matrix.models),
         "n_dev": len(sides.dev),

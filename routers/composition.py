@@ -257,7 +257,8 @@ def search_waves(
     waves, best = start, loss(start)
     for _ in range(MAX_ROUNDS):
         tried = [(loss(w), w) for w in _changes(waves, candidates)]
-        least, changed = min(tried, key=lambda t: t[0])
+        # A pool of so few arms that all of them are asked at once leaves nothing to change.
+        least, changed = min(tried, key=lambda t: t[0], default=(best, waves))
         if least >= best - 1e-5:
             break
         waves, best = changed, least

@@ -46,7 +46,7 @@ def test_it_stops_at_its_budget_and_loses_nothing(ledger: Ledger) -> None:
 
 def test_an_interruption_keeps_what_was_paid(ledger: Ledger) -> None:
     """Stopped while the second expert is at work: the first one's answers are graded and kept, and
-    the half-done call is on the bill."""
+    the half-done calls are on the bill."""
     slow = FakeExpert("slow", {}, latency_s=600)
     experts: dict[str, Expert] = {"fast": FakeExpert("fast", {}), "slow": slow}
 
@@ -62,10 +62,10 @@ def test_an_interruption_keeps_what_was_paid(ledger: Ledger) -> None:
     graded = [c for c in calls if c.score is not None]
     assert {c.completion.call.arm.expert for c in graded} == {"fast"}
     assert len(graded) == len(ASKED)
-    half_done = [c.completion for c in calls if c.score is None]
-    assert half_done
-    assert {c.finish_reason for c in half_done} == {"cancelled"}
-    assert all(c.cost_usd > 0 for c in half_done)
+    half = [c for c in calls if c.score is None]
+    assert half
+    assert {c.completion.finish_reason for c in half} == {"cancelled"}
+    assert all(c.completion.cost_usd > 0 for c in half)
 
 
 def test_a_corrected_question_is_graded_again_without_asking(ledger: Ledger) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from eval.matrix import OutcomeMatrix
 
-
 Outcome = tuple[np.ndarray, np.ndarray, float]
 """correct (n,), cost_usd (n,), seconds for all."""
 

@@ -181,7 +181,9 @@ def _baselines(
         "cheapest": one_expert(matrix, seconds, min(prices, key=lambda e: prices[e])),
         "random": at_random(matrix, seconds),
         "vote_all": vote_all(matrix, seconds),
-        "best_per_skill": per_skill(matrix, seconds, [str(q.skill) for q in questions], best_of_skill),
+        "best_per_skill": per_skill(
+            matrix, seconds, [str(q.skill) for q in questions], best_of_skill
+        ),
         "oracle": oracle(matrix, seconds),
     }
 

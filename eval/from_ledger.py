@@ -49,9 +49,7 @@ def matrix_of_ledger(ledger: Ledger, pool: Pool) -> OutcomeMatrix:
             "some: conclave record QUESTIONS"
         )
     queries = {r.completion.call.query_id: _query(r) for r in latest.values()}
-    rows = [
-        _row(recorded, query_id, model, pool) for (query_id, model), recorded in latest.items()
-    ]
+    rows = [_row(recorded, query_id, model, pool) for (query_id, model), recorded in latest.items()]
     arms = [str(arm) for arm in pool.arms]
     models = sorted({m for _, m in latest}, key=lambda m: (arms.index(m.partition("#")[0]), m))
     return matrix_of(queries.values(), rows, source=str(ledger.path), models=models)

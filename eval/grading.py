@@ -1,4 +1,4 @@
-"""Grading recorded answers: by text, by running code, or by asking a judge, whose calls are charged.
+"""Grading recorded answers: by text, by running code, or by a judge, whose calls are charged.
 
 What a verdict depends on (grader, right answers, judge) is in its source, so that an answer is
 graded again when one of them has changed and never otherwise: code takes seconds, judges money.
@@ -70,10 +70,7 @@ class Grading:
             best_walls()
         for question in questions.values():
             if needs_judge(question.grader) and judge is None:
-                raise ConfigError(
-                    f"The grader {question.grader!r} asks a model. Name the expert that is to "
-                    "judge: --judge NAME (of `judges:` or `experts:` in conclave.yaml)."
-                )
+                raise _no_judge(question.grader)
             try:
                 for right in question.right_answers:
                     check_reference(question.grader, right)
@@ -82,13 +79,19 @@ class Grading:
         self.judge_usd = 0.0
         """What judging has cost so far."""
 
+    @property
+    def _the_judge(self) -> Judge:
+        if self._judge is None:
+            raise _no_judge("judge")
+        return self._judge
+
     def source(self, query_id: str) -> str:
         """Of verdicts on answers to a question: grader and a digest of all that they depend on."""
         question = self._questions[query_id]
-        judge = str(self._judge.arm) if needs_judge(question.grader) and self._judge else None
-        version = self._judge.expert.card.version if judge and self._judge else None
-        depends = json.dumps([question.right_answers, judge, version])
-        digest = hashlib.blake2b(depends.encode(), digest_size=6).hexdigest()
+        depends: list[object] = [question.right_answers]
+        if needs_judge(question.grader):
+            depends += [str(self._the_judge.arm), self._the_judge.expert.card.version]
+        digest = hashlib.blake2b(json.dumps(depends).encode(), digest_size=6).hexdigest()
         return f"grader:{question.grader}#{digest}"
 
     async def grade(
@@ -124,9 +127,7 @@ class Grading:
 
     def _keep(self, answered: Sequence[Answered], scores: Sequence[float | None]) -> None:
         self._ledger.add_verdicts(
-            Verdict(
-                call_id=a.call_id, score=score, source=self.source(a.completion.call.query_id)
-            )
+            Verdict(call_id=a.call_id, score=score, source=self.source(a.completion.call.query_id))
             for a, score in zip(answered, scores, strict=True)
             if score is not None
         )
@@ -148,8 +149,7 @@ class Grading:
     async def _by_judge(
         self, answered: Sequence[Answered], budget_usd: float | None
     ) -> list[float | None]:
-        assert self._judge
-        expert = self._judge.expert
+        expert = self._the_judge.expert
 
         def record(completions: Sequence[Completion]) -> None:
             self._ledger.add_calls(
@@ -170,7 +170,6 @@ class Grading:
         return [j.score for j in judgements]
 
     def _judging(self, question: Question, answer: str) -> Judging:
-        assert self._judge
         case = Case(
             query_id=question.query_id,
             question=question.prompt,
@@ -179,7 +178,7 @@ class Grading:
             if question.grader.startswith("checklist")  # JSON
             else " or: ".join(question.right_answers),
         )
-        return judge_grader(question.grader)(case, self._judge.arm)
+        return judge_grader(question.grader)(case, self._the_judge.arm)
 
     def _affordable(
         self, answered: Sequence[Answered], budget_usd: float | None
@@ -198,14 +197,20 @@ class Grading:
 
     def _judging_most_usd(self, question: Question, answer: str) -> float:
         """Of its first wave of calls, times the waves' worth of calls that may follow."""
-        assert self._judge
         judging = self._judging(question, answer)
         first = next(judging)
         judging.close()
         waves = 1
         if question.grader.startswith("checklist"):  # two short calls an item follow
             waves += len(json.loads(question.answer).get("checklist", json.loads(question.answer)))
-        return waves * sum(self._judge.expert.card.most_usd(call) for call in first)
+        return waves * sum(self._the_judge.expert.card.most_usd(call) for call in first)
+
+
+def _no_judge(grader: str) -> ConfigError:
+    return ConfigError(
+        f"The grader {grader!r} asks a model. Name the expert that is to judge: --judge NAME (of "
+        "`judges:` or `experts:` in conclave.yaml)."
+    )
 
 
 def _score(question: Question, a: Answered) -> float:

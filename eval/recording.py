@@ -109,9 +109,7 @@ async def record_outcomes(
     def keep(completions: Sequence[Completion]) -> None:
         nonlocal spent, n_failed
         ids = ledger.add_calls(completions, [None] * len(completions), versions=pool.versions)
-        done[:] = [
-            Answered(call_id=i, completion=c) for i, c in zip(ids, completions, strict=True)
-        ]
+        done[:] = [Answered(call_id=i, completion=c) for i, c in zip(ids, completions, strict=True)]
         spent += sum(c.cost_usd for c in completions)
         n_failed += sum(not c.ok for c in completions)
 
@@ -170,9 +168,7 @@ def _label(question: Question) -> Label:
     return Label(skill=question.skill, reference=question.right_answers, split=question.split)
 
 
-def _known(
-    ledger: Ledger, pool: Pool, by_id: Mapping[str, Question]
-) -> dict[Key, RecordedCall]:
+def _known(ledger: Ledger, pool: Pool, by_id: Mapping[str, Question]) -> dict[Key, RecordedCall]:
     """What need not be asked again: answers of the weights that the pool has now, graded or not."""
     versions = pool.versions
     return {

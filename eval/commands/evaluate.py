@@ -31,11 +31,10 @@ def _several() -> None:
 
 @evaluate.command()
 def routing(
-    data: Annotated[
-        Path | None, typer.Option(help="Recorded outcomes: a folder or file.")
-    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Recorded outcomes: a folder or file.")] = None,
     ledger: Annotated[
-        bool, typer.Option("--ledger", help="What conclave record has recorded, in place of --data.")
+        bool,
+        typer.Option("--ledger", help="What conclave record has recorded, in place of --data."),
     ] = False,
     pool: Annotated[
         str | None,

@@ -151,9 +151,7 @@ def format_summary(s: RecordingSummary) -> list[str]:
     return lines
 
 
-def judge_named(
-    name: str | None, config: Config, experts: Mapping[str, Expert]
-) -> Judge | None:
+def judge_named(name: str | None, config: Config, experts: Mapping[str, Expert]) -> Judge | None:
     """The judge of that name, or the only one under ``judges:``.
 
     Raises UnknownExpert for a name that neither judges nor experts have.

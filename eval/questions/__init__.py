@@ -1,8 +1,8 @@
 """Question sets: files of questions with reference answers, and the shipped ones.
 
 A file is JSONL, one object a line: ``question`` and ``answer``; optionally ``skill``, ``split``
-(train, val, test), ``grader``, ``id``, ``options`` to choose from, and ``also_right``, other answers
-that are as right. Other kinds of sources are in ``sources``.
+(train, val, test), ``grader``, ``id``, ``options`` to choose from, and ``also_right``, other
+answers that are as right. Other kinds of sources are in ``sources``.
 """
 
 from __future__ import annotations

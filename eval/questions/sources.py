@@ -121,7 +121,7 @@ def _options(cell: Any, where: str) -> list[str] | None:
                 cell = json.loads(cell)
             except ValueError:
                 raise DataError(
-                    f"{where}: {cell[:60]!r} is no JSON list. Write [\"a\", \"b\"], or a | b."
+                    f'{where}: {cell[:60]!r} is no JSON list. Write ["a", "b"], or a | b.'
                 ) from None
         else:
             cell = [part.strip() for part in cell.split("|")]

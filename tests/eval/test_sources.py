@@ -56,7 +56,11 @@ def test_a_grader_is_for_questions_that_name_none() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "complaint"),
     [
-        ("q.csv", "question,anwser\na,b\n", "row 1: there is no column 'answer'. Did you mean 'anw"),
+        (
+            "q.csv",
+            "question,anwser\na,b\n",
+            "row 1: there is no column 'answer'. Did you mean 'anw",
+        ),
         ("q.csv", "question,answer\na,\n", "row 1: answer: .* should have at least 1"),
         ("q.csv", "question,answer,options\na,x,y|z\n", "'x' is not one of the options"),
         ("q.csv", 'question,answer,options\na,x,"[1"\n', "is no JSON list"),
@@ -100,7 +104,8 @@ from inspect_ai.scorer import choice, f1, match
 
 @task
 def sums():
-    return Task(dataset=MemoryDataset([Sample(input="1 + 1?", target=["2", "two"])]), scorer=match())
+    sample = Sample(input="1 + 1?", target=["2", "two"])
+    return Task(dataset=MemoryDataset([sample]), scorer=match())
 
 @task
 def options():

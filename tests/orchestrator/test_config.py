@@ -163,7 +163,9 @@ def test_a_remote_expert_is_checked_and_no_key_repeated(
 
 
 def test_an_unfilled_price_names_file_line_and_key(tmp_path: Path) -> None:
-    text = REMOTE.format(more="").replace("input_usd_per_mtok: 1", f"input_usd_per_mtok: {UNFILLED}")
+    text = REMOTE.format(more="").replace(
+        "input_usd_per_mtok: 1", f"input_usd_per_mtok: {UNFILLED}"
+    )
     with pytest.raises(ConfigError) as refused:
         load_config(write(text, tmp_path))
     told = str(refused.value)

@@ -89,7 +89,9 @@ def test_every_model_of_a_server_is_an_expert_once_its_price_is_filled_in(serve:
 def test_some_models_of_a_server_beside_the_bundled_experts(serve: Serve) -> None:
     init("--openai", serve(MODELS), "--model", "conclave", "--bundled")
     fill_in()
-    assert [n for n in make_experts(load_config()) if n not in ("words", "units")][-1] == "conclave-2"
+    assert [n for n in make_experts(load_config()) if n not in ("words", "units")][
+        -1
+    ] == "conclave-2"
 
 
 @pytest.mark.parametrize(
@@ -158,7 +160,7 @@ def test_what_litellm_does_not_know_is_left_to_its_owner() -> None:
         load_config()
     path = Path("conclave.yaml")
     path.write_text("\n".join(x for x in path.read_text().splitlines() if UNFILLED not in x))
-    with pytest.raises(UnknownPrice, match="Expert 'no-such-model': LiteLLM .* does not know"):
+    with pytest.raises(UnknownPrice, match=r"Expert 'no-such-model': LiteLLM .* does not know"):
         make_experts(load_config())
 
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.baselines import OutcomeMatrix, at_random, one_expert, oracle, per_skill, vote_all
+from eval.baselines import at_random, one_expert, oracle, per_skill, vote_all
 from eval.cost_of_pass import PolicyFigures, policy_figures
+from eval.matrix import MatrixQuery, OutcomeMatrix
 from eval.questions import Question, handwritten, lab_questions
 from experts.values import Arm, Completion
 from orchestrator.conclave import Conclave
@@ -67,7 +68,7 @@ async def run_demo(
     """Ask everything, of the system and of each expert alone, and compare."""
     generated, by_hand = demo_questions()
     questions = [*generated, *by_hand]
-    matrix = await _matrix(conclave, questions, on_stage)
+    matrix, seconds_alone = await _matrix(conclave, questions, on_stage)
     answered = {}
     shares: dict[str, float] = {}
     for policy in policies:
@@ -97,7 +98,13 @@ async def run_demo(
     for part in (slice(0, len(generated)), slice(len(generated), None)):
         outcomes = {
             **answered,
-            **_baselines(_rows(matrix, part), questions[part], fitted, conclave),
+            **_baselines(
+                matrix[np.arange(len(questions))[part]],
+                seconds_alone,
+                questions[part],
+                fitted,
+                conclave,
+            ),
         }
         figures.append(
             tuple(
@@ -115,7 +122,8 @@ async def run_demo(
 
 async def _matrix(
     conclave: Conclave, questions: Sequence[Question], on_stage: Callable[[Stage], None]
-) -> OutcomeMatrix:
+) -> tuple[OutcomeMatrix, np.ndarray]:
+    """The matrix, and the seconds that asking each expert everything took."""
     names = conclave.pool.names
     columns: list[list[Completion]] = []
     seconds = []
@@ -136,28 +144,30 @@ async def _matrix(
         [q.score(c.text) if c.ok else 0.0 for q, c in zip(questions, column, strict=True)]
         for column in columns
     ]
-    answers = np.array([[c.answer for c in column] for column in columns], dtype=object)
-    return OutcomeMatrix(
-        experts=names,
-        answers=answers.T,
-        correct=np.array(scores).T,
+    matrix = OutcomeMatrix(
+        queries=tuple(
+            MatrixQuery(
+                query_id=q.query_id, task=str(q.skill), prompt=q.prompt, answer=q.answer,
+                split=q.split,
+            )
+            for q in questions
+        ),
+        models=names,
+        score=np.array(scores).T,
+        pred=np.array([[c.answer for c in column] for column in columns], dtype=object).T,
+        input_tokens=np.array([[c.usage.input_tokens for c in column] for column in columns]).T,
+        output_tokens=np.array([[c.usage.output_tokens for c in column] for column in columns]).T,
         cost_usd=np.array([[c.cost_usd for c in column] for column in columns]).T,
-        seconds=np.array(seconds),
-    )
-
-
-def _rows(matrix: OutcomeMatrix, part: slice) -> OutcomeMatrix:
-    return OutcomeMatrix(
-        experts=matrix.experts,
-        answers=matrix.answers[part],
-        correct=matrix.correct[part],
-        cost_usd=matrix.cost_usd[part],
-        seconds=matrix.seconds,
-    )
+    )  # fmt: skip
+    return matrix, np.array(seconds)
 
 
 def _baselines(
-    matrix: OutcomeMatrix, questions: Sequence[Question], fitted: Fitted, conclave: Conclave
+    matrix: OutcomeMatrix,
+    seconds: np.ndarray,
+    questions: Sequence[Question],
+    fitted: Fitted,
+    conclave: Conclave,
 ) -> dict[str, tuple[np.ndarray, np.ndarray, float]]:
     profiles = fitted.router.profiles_
     overall = dict(zip(profiles.arms, profiles.overall(), strict=True))
@@ -167,12 +177,14 @@ def _baselines(
     }
     prices = {c.name: c.prices.input_usd_per_mtok for c in conclave.pool.cards}
     return {
-        "best_single": one_expert(matrix, max(overall, key=lambda e: float(overall[e]))),
-        "cheapest": one_expert(matrix, min(prices, key=lambda e: prices[e])),
-        "random": at_random(matrix),
-        "vote_all": vote_all(matrix),
-        "best_per_skill": per_skill(matrix, [str(q.skill) for q in questions], best_of_skill),
-        "oracle": oracle(matrix),
+        "best_single": one_expert(matrix, seconds, max(overall, key=lambda e: float(overall[e]))),
+        "cheapest": one_expert(matrix, seconds, min(prices, key=lambda e: prices[e])),
+        "random": at_random(matrix, seconds),
+        "vote_all": vote_all(matrix, seconds),
+        "best_per_skill": per_skill(
+            matrix, seconds, [str(q.skill) for q in questions], best_of_skill
+        ),
+        "oracle": oracle(matrix, seconds),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -41,3 +42,14 @@ def embedded(
         np.save(file, vectors, allow_pickle=False)
     beside.replace(path)
     return vectors
+
+
+def decision_seconds(embedder: Embedder, prompts: Sequence[str], *, n: int = 20) -> float:
+    """Median seconds to embed one prompt by itself, which is nearly all that a router's decision
+    takes; measured on ``n`` of them, spread over all."""
+    seconds = []
+    for prompt in prompts[:: max(1, len(prompts) // n)][:n]:
+        started = time.perf_counter()
+        embedder.embed([prompt.encode("utf-8", "replace").decode()])
+        seconds.append(time.perf_counter() - started)
+    return float(np.median(seconds))

@@ -16,8 +16,8 @@ def all_points(
     decision_usd: float = 0.0,
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> list[Point]:
-    """Baselines, every router's curve, and composition's; without prices there is no curve and no
-    composition, only everybody's most accurate setting.
+    """Baselines, every router's curve, and composition's. Without prices there is no curve and no
+    composition, only everybody's most accurate setting; without recorded answers no composition.
 
     decision_usd: what one decision of the router costs; policies that decide are charged with it.
     """
@@ -27,6 +27,6 @@ def all_points(
             continue
         on_stage(name)
         points += routed(name, *blind_and_test(make, sides), sides, decision_usd=decision_usd)
-    if sides.priced:
+    if sides.priced and any(answer is not None for answer in sides.dev_matrix.pred.flat):
         points += composed(sides, decision_usd=decision_usd, on_stage=on_stage)
     return points

@@ -1,8 +1,9 @@
 """Recording: ask every arm every question, grade, and write it all to the ledger.
 
 Resumable: what the ledger already holds of these weights is not asked again, and every call is
-graded and kept the moment its batch is done, so an interruption loses nothing that was paid. A
-budget stops it between batches.
+kept the moment its batch is done, so an interruption loses nothing that was paid. A budget is kept
+beforehand: a batch is as large as what is left allows, were every answer as long as it may be. Only
+loading a model, whose seconds nobody knows before, can pass it.
 """
 
 from __future__ import annotations
@@ -10,16 +11,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from eval.questions import Question
+from eval.grading import Answered, Grading, Judge, says_something
+from eval.questions import GREEDY, Question
 from experts.errors import DataError
 from experts.expert import Expert, Pool
-from experts.values import Arm, Completion, Sampling
+from experts.values import Arm, Call, Completion, Sampling
 from orchestrator.drivers.calling import call_experts
 from orchestrator.ledger import Label, Ledger, RecordedCall
 from orchestrator.strategies.vote import SAMPLE_TEMPERATURE
 
 BATCH = 256
-"""Calls asked together; also by how much a budget may be overshot."""
+"""Calls asked together."""
 N_ALONE = 8
 """So many greedy questions of each arm, spread over all of them, are asked one by one, and last:
 latency is learned from these, since calls of one batch slow each other and the first ones of a
@@ -36,7 +38,7 @@ class RecordingProgress:
     n_done: int
     n_total: int
     cost_usd: float
-    """Spent in this run."""
+    """Spent in this run, judging included."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,8 +49,14 @@ class RecordingSummary:
     n_skipped: int
     """Already in the ledger."""
     n_failed: int
+    n_ungraded: int
+    """Answers that the judge did not grade; they are put to it again next time."""
     cost_usd: float
+    """Judging included."""
+    judge_usd: float
     stopped_by_budget: bool
+    given_up: Mapping[str, str]
+    """Arms that nobody answers for, and why."""
 
 
 async def record_outcomes(
@@ -58,19 +66,36 @@ async def record_outcomes(
     *,
     n_samples: int = 1,
     budget_usd: float | None = None,
+    max_tokens: int = GREEDY.max_tokens,
+    judge: Judge | None = None,
     on_progress: Callable[[RecordingProgress], None] = lambda progress: None,
 ) -> RecordingSummary:
     """Ask, grade and record. The first sample is greedy, further ones are drawn as votes draw
     them. Questions of one expert are asked together, so it is loaded once.
 
-    Raises DataError for two questions of one id, or an id that the ledger has for another text.
+    max_tokens: of each answer. judge: the expert that grades where a question's grader asks one.
+    Raises DataError for two questions of one id, an id that the ledger has for another text, or a
+    reference that its grader cannot use; ConfigError where a judge is missing. All of that before
+    anything is paid.
     """
     by_id = _by_id(questions)
     pool = Pool.of(experts.values())
+    grading = Grading(by_id, ledger, judge)
     for question in by_id.values():
         ledger.add_query(question.query(1.0), source="record", label=_label(question))
-    known = _known(ledger, pool)
-    _regrade(ledger, [c for k, c in known.items() if k[0] in by_id], by_id)
+    known = _known(ledger, pool, by_id)
+    spent, n_failed, n_asked = 0.0, 0, 0
+    ungraded: list[Answered] = []
+
+    def left_usd() -> float | None:
+        return None if budget_usd is None else budget_usd - spent - grading.judge_usd
+
+    stale = [
+        Answered(call_id=c.call_id, completion=c.completion)
+        for c in known.values()
+        if c.score is None or c.score_source != grading.source(c.completion.call.query_id)
+    ]
+    ungraded += await grading.grade(stale, left_usd())
     wanted = [
         (query_id, arm, sample)
         for arm in pool.arms
@@ -78,30 +103,50 @@ async def record_outcomes(
         for sample in range(n_samples)
     ]
     missing = [key for key in wanted if key not in known]
-    spent, n_failed, n_asked = 0.0, 0, 0
+    queue = _Queue(missing)
+    done: list[Answered] = []
 
     def keep(completions: Sequence[Completion]) -> None:
         nonlocal spent, n_failed
-        scores = [_score(by_id[c.call.query_id], c) for c in completions]
-        nobody = [None] * len(completions)
-        ledger.add_calls(completions, nobody, versions=pool.versions, scores=scores)
+        ids = ledger.add_calls(completions, [None] * len(completions), versions=pool.versions)
+        done[:] = [Answered(call_id=i, completion=c) for i, c in zip(ids, completions, strict=True)]
         spent += sum(c.cost_usd for c in completions)
         n_failed += sum(not c.ok for c in completions)
 
-    for batch in _batches(missing):
-        if budget_usd is not None and spent >= budget_usd:
+    stopped = False
+    while batch := queue.next_batch():
+        calls = [
+            by_id[q].call(arm, _sampling(sample, max_tokens), sample=sample)
+            for q, arm, sample in batch
+        ]
+        n_now = _n_affordable(calls, pool, grading, left_usd())
+        if not n_now:
+            stopped = True
             break
-        calls = [by_id[q].call(arm, _sampling(sample), sample=sample) for q, arm, sample in batch]
-        await call_experts(calls, experts, keep)
-        n_asked += len(batch)
-        n_done = len(wanted) - len(missing) + n_asked
-        on_progress(RecordingProgress(n_done=n_done, n_total=len(wanted), cost_usd=spent))
+        queue.taken(n_now)
+        await call_experts(calls[:n_now], experts, keep)
+        n_asked += n_now
+        ungraded += await grading.grade(
+            [a for a in done if says_something(a.completion)], left_usd()
+        )
+        if reason := _hopeless([a.completion for a in done]):
+            queue.give_up(batch[0][1], reason)
+        on_progress(
+            RecordingProgress(
+                n_done=len(wanted) - len(missing) + n_asked,
+                n_total=len(wanted),
+                cost_usd=spent + grading.judge_usd,
+            )
+        )
     return RecordingSummary(
         n_asked=n_asked,
         n_skipped=len(wanted) - len(missing),
         n_failed=n_failed,
-        cost_usd=spent,
-        stopped_by_budget=n_asked < len(missing),
+        n_ungraded=len(ungraded),
+        cost_usd=spent + grading.judge_usd,
+        judge_usd=grading.judge_usd,
+        stopped_by_budget=stopped,
+        given_up=queue.given_up,
     )
 
 
@@ -123,37 +168,67 @@ def _label(question: Question) -> Label:
     return Label(skill=question.skill, reference=question.right_answers, split=question.split)
 
 
-def _known(ledger: Ledger, pool: Pool) -> dict[Key, RecordedCall]:
-    """What need not be asked again: graded calls of the weights that the pool has now."""
+def _known(ledger: Ledger, pool: Pool, by_id: Mapping[str, Question]) -> dict[Key, RecordedCall]:
+    """What need not be asked again: answers of the weights that the pool has now, graded or not."""
     versions = pool.versions
     return {
         (c.completion.call.query_id, c.completion.call.arm, c.completion.call.sample): c
         for c in ledger.recorded_calls()
-        if c.score is not None and versions.get(c.completion.call.arm.expert) == c.version
+        if c.completion.call.query_id in by_id
+        and says_something(c.completion)
+        and versions.get(c.completion.call.arm.expert) == c.version
     }
 
 
-def _regrade(ledger: Ledger, calls: Sequence[RecordedCall], by_id: Mapping[str, Question]) -> None:
-    """Grade again what was answered before: the right answer may have been corrected."""
-    new = [(c, _score(by_id[c.completion.call.query_id], c.completion)) for c in calls]
-    changed = [(c.call_id, s) for c, s in new if s is not None and s != c.score]
-    ledger.add_verdicts(changed, source="grader")
+def _n_affordable(
+    calls: Sequence[Call], pool: Pool, grading: Grading, left_usd: float | None
+) -> int:
+    """How many of the calls are sure to fit into what is left, their grading included: the most
+    that they can cost is reserved before they are made. Loading an expert is not known before."""
+    if left_usd is None:
+        return len(calls)
+    reserved = 0.0
+    for n, call in enumerate(calls):
+        reserved += pool.card(call.arm.expert).most_usd(call) + grading.most_usd(call)
+        if reserved > left_usd:
+            return n
+    return len(calls)
 
 
-def _score(question: Question, completion: Completion) -> float | None:
-    """None where the call says nothing of what the expert knows: it failed, or was stopped.
-
-    A question that an expert cannot read is one that it gets wrong, today and tomorrow.
-    """
-    if completion.error_code == "context_too_long":
-        return 0.0
-    if not completion.ok or completion.finish_reason == "cancelled":
-        return None
-    return question.score(completion.text)
+def _hopeless(completions: Sequence[Completion]) -> str | None:
+    """Why an expert is not to be asked any more: its key is refused, or nobody is there."""
+    refused = [c.error for c in completions if c.error_code in ("auth", "unreachable")]
+    return refused[0] if len(refused) == len(completions) else None
 
 
-def _sampling(sample: int) -> Sampling:
-    return Sampling(seed=sample, temperature=SAMPLE_TEMPERATURE if sample else 0.0)
+class _Queue:
+    """Keys to be asked, in batches of one arm each; last a few of it alone."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._batches = list(_batches(keys))
+        self.given_up: dict[str, str] = {}
+        """Arms that nobody answers for, and why."""
+
+    def next_batch(self) -> list[Key]:
+        """Empty when all is done."""
+        return self._batches[0] if self._batches else []
+
+    def taken(self, n: int) -> None:
+        """So many of the next batch are asked."""
+        rest = self._batches[0][n:]
+        self._batches[:1] = [rest] if rest else []
+
+    def give_up(self, arm: Arm, reason: str) -> None:
+        self.given_up[str(arm)] = reason
+        self._batches = [b for b in self._batches if b[0][1] != arm]
+
+
+def _sampling(sample: int, max_tokens: int) -> Sampling:
+    return Sampling(
+        seed=sample,
+        temperature=SAMPLE_TEMPERATURE if sample else 0.0,
+        max_tokens=max_tokens,
+    )
 
 
 def _batches(keys: Sequence[Key]) -> Iterator[list[Key]]:

@@ -17,6 +17,7 @@ from eval.cost_of_pass import pooled
 from eval.curves import hull
 from eval.routing import Point, cheapest_as_good, most_accurate
 from eval.statistics import bootstrap_interval, mean_interval
+from routers.estimators import DEFAULT_ESTIMATOR
 
 COMPARED_AGAINST = ("knn", "best-per-task")
 OBJECTIVE_PRICES_USD = (0.001, 0.01, 0.1, 1.0)
@@ -92,10 +93,12 @@ class Verdict:
     equal_paired: Paired
     max_accuracy: Figures
     max_paired: Paired
-    against: dict[str, Paired]
-    """The most accurate policy with a router or composition against simple baselines."""
+    against: dict[str, dict[str, Paired]]
+    """The most accurate policy, and the router that ships, against simple baselines."""
     curve: tuple[Figures, ...]
-    """The points on the development hull, judged on test, cheapest first."""
+    """The points on the development hull, judged on test, cheapest first; none without prices."""
+    priced: bool
+    """False: every dollar is unknown (NaN)."""
 
 
 def verdict_of(points: Sequence[Point]) -> Verdict:
@@ -105,6 +108,7 @@ def verdict_of(points: Sequence[Point]) -> Verdict:
     single = by_policy["best-single"][0]
     real = [p for p in points if p.policy not in ("oracle", "best-per-task", "random")]
     equal, best = cheapest_as_good(real, single), most_accurate(real)
+    priced = not np.isnan(single.dev_cost).any()
     tops = {name: most_accurate(some) for name, some in by_policy.items()}
     rows = sorted((figures_of(p) for p in tops.values()), key=lambda f: -f.accuracy)
     cost = np.array([p.dev_cost.mean() for p in real])
@@ -116,8 +120,16 @@ def verdict_of(points: Sequence[Point]) -> Verdict:
         equal_paired=paired(equal, single),
         max_accuracy=figures_of(best),
         max_paired=paired(best, single),
-        against={n: paired(best, tops[n]) for n in COMPARED_AGAINST if n in tops},
-        curve=tuple(figures_of(real[i]) for i in hull(cost, accuracy)),
+        against={
+            point.policy: {
+                name: paired(point, tops[name])
+                for name in COMPARED_AGAINST
+                if name in tops and name != point.policy
+            }
+            for point in (best, tops.get(DEFAULT_ESTIMATOR, best))
+        },
+        curve=tuple(figures_of(real[i]) for i in hull(cost, accuracy)) if priced else (),
+        priced=priced,
     )
 
 
@@ -151,8 +163,15 @@ def verdict_object(v: Verdict) -> dict[str, Any]:
         "equal_accuracy": pair(v.equal_accuracy, v.equal_paired),
         "max_accuracy": pair(v.max_accuracy, v.max_paired),
         "against": {
-            n: {"difference": round(p.difference, 4), "p_value": p.p_value}
-            for n, p in v.against.items()
+            policy: {
+                name: {
+                    "difference": round(p.difference, 4),
+                    "ci": [round(x, 4) for x in p.ci],
+                    "p_value": p.p_value,
+                }
+                for name, p in comparisons.items()
+            }
+            for policy, comparisons in v.against.items()
         },
         "curve": [row(f) for f in v.curve],
     }

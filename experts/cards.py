@@ -8,8 +8,9 @@ from typing import Literal
 from experts.errors import UnknownPrice
 from experts.values import Arm, Call, Usage
 
-ExpertKind = Literal["local", "fake"]
+ExpertKind = Literal["local", "openai", "litellm", "fake"]
 
+STATED = "stated by the owner"
 _MARKUP_TOKENS = 16
 """More than any chat template puts around a message."""
 
@@ -62,17 +63,21 @@ class ExpertCard:
     modes: tuple[str, ...] = ("direct",)
     version: str = ""
     """Changes when the weights do: what was recorded of another version says nothing of this."""
+    price_source: str = STATED
 
     @property
     def arms(self) -> tuple[Arm, ...]:
         return tuple(Arm(self.name, mode) for mode in self.modes)
 
     def most_usd(self, call: Call) -> float:
-        """Upper bound of what a call can cost in tokens; loading is not in it.
+        """Upper bound of what a call can cost in tokens; loading is not in it."""
+        return self.prices.cost_usd(self.most_usage(call))
 
-        No tokenizer makes more tokens than there are bytes.
-        """
+    def most_usage(self, call: Call) -> Usage:
+        """Upper bound of a call's tokens: no tokenizer makes more tokens than there are bytes."""
         text = sum(len(m.content.encode()) + _MARKUP_TOKENS for m in call.messages)
-        prompt = min(text + _MARKUP_TOKENS, self.context_tokens)
-        answer = min(call.sampling.max_tokens, self.context_tokens)
-        return self.prices.cost_usd(Usage(input_tokens=prompt, output_tokens=answer))
+        return Usage(
+            input_tokens=min(text + _MARKUP_TOKENS, self.context_tokens),
+            output_tokens=min(call.sampling.max_tokens, self.context_tokens),
+            estimated=True,
+        )

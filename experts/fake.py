@@ -8,6 +8,7 @@ batches, and keeps the protocol to the letter: it stops when cancelled, at a cal
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -64,7 +65,8 @@ class FakeExpert:
         self.batches.append(tuple(calls))
         try:
             if self._latency_s:
-                await asyncio.sleep(self._latency_s)
+                timeouts = [math.inf if c.timeout_s is None else c.timeout_s for c in calls]
+                await asyncio.sleep(min(self._latency_s, max(timeouts)))
         except asyncio.CancelledError:
             return [self._cancelled(call) for call in calls]
         return [replace(self._answer(call), n_batch=len(calls)) for call in calls]

@@ -11,7 +11,14 @@ from typing import Literal
 
 Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "error", "cancelled"]
-ErrorCode = Literal["context_too_long", "timeout", "over_limit", "failed"]
+ErrorCode = Literal[
+    "context_too_long",
+    "timeout",
+    "over_limit",
+    "auth",  # a key or its account is refused: no call to this expert can succeed
+    "unreachable",  # nobody listens there, or not under this model's name
+    "failed",
+]
 
 
 def encodable(text: str) -> str:
@@ -106,7 +113,7 @@ class Call:
     sampling: Sampling
     sample: int = 0
     """Which of several samples of the same arm this is; recorded outcomes are looked up by it."""
-    purpose: Literal["answer", "record", "load"] = "answer"
+    purpose: Literal["answer", "record", "judge", "load"] = "answer"
     timeout_s: float | None = None
     """After this long the expert stops and reports a failed completion, charged for its work."""
     streams_answer: bool = False
@@ -119,6 +126,16 @@ class Usage:
 
     input_tokens: int = 0
     output_tokens: int = 0
+    estimated: bool = False
+    """The server did not count, so these are upper bounds: a bill that nobody sent is not zero."""
+
+    def __add__(self, other: Usage) -> Usage:
+        """Of several attempts at one call."""
+        return Usage(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            estimated=self.estimated or other.estimated,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
 
 from experts.errors import ConfigError, did_you_mean
 
 FILE_NAME = "conclave.yaml"
+UNFILLED = "FILL_IN"
+"""What ``conclave init`` writes for a price that it cannot know."""
 HOST_USD_PER_S = 2.5e-5
 """A second of a two-core cloud machine at about $0.09 an hour (AWS c7i.large on demand, us-east-1,
 2025, $0.0892/h): what the router's own computing and loading a local model are charged."""
@@ -32,6 +35,12 @@ class PriceSettings(_Strict):
     output_usd_per_mtok: float = Field(ge=0, allow_inf_nan=False)
 
 
+ExpertName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+"""Of an environment variable. A key that was pasted here by mistake rarely looks like one, and is
+not repeated in the error."""
+
+
 class BundledExperts(_Strict):
     """All of the bundled experts, or some."""
 
@@ -43,7 +52,7 @@ class LocalExpertSettings(_Strict):
     """A Hugging Face causal LM in a folder, run in this process."""
 
     kind: Literal["local"]
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: ExpertName
     folder: Path
     description: str = ""
     prices: PriceSettings
@@ -53,7 +62,48 @@ class LocalExpertSettings(_Strict):
     """cpu or cuda."""
 
 
-ExpertSettings = Annotated[BundledExperts | LocalExpertSettings, Field(discriminator="kind")]
+class _RemoteSettings(_Strict):
+    name: ExpertName
+    description: str = ""
+    model: str = Field(min_length=1)
+    """The provider's name for it."""
+    api_key_env: VariableName | None = None
+    """Name of the environment variable that holds the key; keys are never written in the file."""
+    context_tokens: int | None = Field(default=None, ge=8)
+    """Bounds what a call can cost; None is what is known of the model, or 128k."""
+    max_concurrent: int = Field(default=16, ge=1, le=1024)
+    """Requests at a time."""
+    timeout_s: float = Field(default=600, gt=0, allow_inf_nan=False)
+    """Of one attempt, where a call brings no limit of its own."""
+    extra_body: dict[str, Any] = {}
+    """Fields to add to every request; null leaves one out."""
+    version: str = ""
+    """Change it when the weights behind the name change: nobody tells us, and what was recorded of
+    the old ones says nothing of the new."""
+
+
+class OpenAIExpertSettings(_RemoteSettings):
+    """A model of any server that speaks OpenAI's protocol: vLLM, another Conclave, ..."""
+
+    kind: Literal["openai"]
+    base_url: str = Field(pattern=r"^https?://[^\s@]+$")
+    """Up to and with /v1."""
+    prices: PriceSettings
+
+
+class LiteLLMExpertSettings(_RemoteSettings):
+    """A model by its LiteLLM id."""
+
+    kind: Literal["litellm"]
+    api_base: str | None = Field(default=None, pattern=r"^https?://[^\s@]+$")
+    prices: PriceSettings | None = None
+    """None takes them from the table of the installed LiteLLM; unknown there is an error."""
+
+
+ExpertSettings = Annotated[
+    BundledExperts | LocalExpertSettings | OpenAIExpertSettings | LiteLLMExpertSettings,
+    Field(discriminator="kind"),
+]
 
 
 class PolicySettings(_Strict):
@@ -97,6 +147,8 @@ class Config(_Strict):
     taxonomy: Path | None = None
     """None is the shipped one."""
     experts: list[ExpertSettings] = [BundledExperts(kind="bundled")]
+    judges: list[ExpertSettings] = []
+    """Experts that only grade: recorded answers are put to them, questions never."""
     policies: dict[str, PolicySettings] = {}
     """Added to the built-in ones (conclave, best, cheap), or replacing them by name."""
     host_usd_per_s: float = Field(default=HOST_USD_PER_S, ge=0, allow_inf_nan=False)
@@ -126,7 +178,8 @@ def load_config(path: Path | None = None) -> Config:
         if not path.exists():
             return Config()
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        text = path.read_text(encoding="utf-8")
+        raw = yaml.safe_load(text) or {}
     except FileNotFoundError:
         raise ConfigError(f"There is no {path}. Write one with: conclave init") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -136,7 +189,7 @@ def load_config(path: Path | None = None) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}:\n{_explain(error)}") from None
+        raise ConfigError(f"{path}:\n{_explain(error, text)}") from None
     config = _with_paths_from(config, path.parent)
     if config.taxonomy and not config.taxonomy.is_file():
         raise ConfigError(f"{path}: taxonomy: there is no file {config.taxonomy}.")
@@ -148,18 +201,21 @@ def _with_paths_from(config: Config, base: Path) -> Config:
         path = path.expanduser()
         return path if path.is_absolute() else base / path
 
-    experts = [
-        e.model_copy(update={"folder": placed(e.folder)})
-        if isinstance(e, LocalExpertSettings)
-        else e
-        for e in config.experts
-    ]
+    def all_placed(experts: list[ExpertSettings]) -> list[ExpertSettings]:
+        return [
+            e.model_copy(update={"folder": placed(e.folder)})
+            if isinstance(e, LocalExpertSettings)
+            else e
+            for e in experts
+        ]
+
     return config.model_copy(
         update={
             "data_dir": placed(config.data_dir),
             "taxonomy": placed(config.taxonomy) if config.taxonomy else None,
             "embedder": _embedder_from(config.embedder, base),
-            "experts": experts,
+            "experts": all_placed(config.experts),
+            "judges": all_placed(config.judges),
         }
     )
 
@@ -173,18 +229,52 @@ def _embedder_from(embedder: str, base: Path) -> str:
     return str((base / path).resolve())
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, text: str) -> str:
+    tree = yaml.compose(text, Loader=yaml.SafeLoader)
     lines = []
     for problem in error.errors():
         place = ".".join(str(p) for p in problem["loc"])
+        where = f"line {_line_of(problem['loc'], tree)}, " if tree else ""
         if problem["type"] == "extra_forbidden":
             key = str(problem["loc"][-1])
             known = _known_keys(problem["loc"])
             hint = did_you_mean(key, known)
-            lines.append(f"  unknown key {place!r}.{hint} Known here: {', '.join(known)}.")
+            lines.append(f"  {where}unknown key {place!r}.{hint} Known here: {', '.join(known)}.")
+        elif problem["input"] == UNFILLED:
+            lines.append(
+                f"  {where}{place}: not filled in yet. Write the number of dollars per million "
+                f"tokens in place of {UNFILLED}; 0 only for what is really free."
+            )
+        elif problem["loc"][-1:] == ("api_key_env",):
+            lines.append(
+                f"  {where}{place}: this must be the NAME of an environment variable, such as "
+                "OPENAI_API_KEY. Keys do not belong in this file."
+            )
         else:
-            lines.append(f"  {place or 'file'}: {problem['msg']} (got {problem['input']!r})")
+            lines.append(f"  {where}{place or 'file'}: {problem['msg']} (got {_shown(problem)})")
     return "\n".join(lines)
+
+
+def _shown(problem: ErrorDetails) -> str:
+    # A missing key is reported with its whole section as input: more than anybody wants to read.
+    given = problem["input"]
+    return "nothing" if problem["type"] == "missing" else repr(given)
+
+
+def _line_of(location: tuple[int | str, ...], node: yaml.Node) -> int:
+    """Line of the deepest part of a location that the file has; parts that it lacks (the kind of a
+    union's member) are passed over."""
+    line: int = node.start_mark.line
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            found = [(k, v) for k, v in node.value if k.value == part]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            found = [(item, item) for item in node.value[part : part + 1]]
+        else:
+            found = []
+        for key, value in found:
+            line, node = key.start_mark.line, value
+    return line + 1
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
@@ -192,6 +282,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
     sections: dict[str, type[BaseModel]] = {
         "bundled": BundledExperts,
         "local": LocalExpertSettings,
+        "openai": OpenAIExpertSettings,
+        "litellm": LiteLLMExpertSettings,
         "prices": PriceSettings,
         "policies": PolicySettings,
         "limits": LimitSettings,

@@ -62,7 +62,8 @@ CREATE TABLE IF NOT EXISTS calls (
     logprob REAL,
     finish_reason TEXT NOT NULL,
     error TEXT,
-    error_code TEXT
+    error_code TEXT,
+    usage_estimated INTEGER NOT NULL DEFAULT 0  -- tokens and cost are upper bounds
 );
 CREATE INDEX IF NOT EXISTS calls_of_query ON calls (query_id);
 CREATE TABLE IF NOT EXISTS decisions (
@@ -101,6 +102,8 @@ CREATE TABLE IF NOT EXISTS verdicts (
 );
 CREATE INDEX IF NOT EXISTS verdicts_of_call ON verdicts (call_id);
 """
+_NEW_COLUMNS = {"usage_estimated": "INTEGER NOT NULL DEFAULT 0"}
+"""Columns of calls that the first release did not have."""
 _KEYS = {
     "queries": "query_id",
     "labels": "label_id",
@@ -124,6 +127,16 @@ class Label:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """Whether a call's answer was right, and who says so."""
+
+    call_id: int
+    score: float
+    """In [0, 1]."""
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class RecordedCall:
     """A completion as the ledger holds it, with what is known about its question."""
 
@@ -135,6 +148,10 @@ class RecordedCall:
     split: str | None
     score: float | None
     """Latest verdict on the call, in [0, 1]; None where nobody judged it."""
+    score_source: str | None = None
+    """Who gave it."""
+    reference: tuple[str, ...] = ()
+    """Right answers."""
 
 
 class Ledger:
@@ -153,6 +170,7 @@ class Ledger:
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
+            self._add_new_columns()
             for table, key in _KEYS.items():
                 for change in ("UPDATE", "DELETE"):
                     self._forbid(f"{change.lower()}_{table}", f"BEFORE {change} ON {table}")
@@ -164,6 +182,13 @@ class Ledger:
                 f"{path} cannot be used as a ledger: {error}. Move it away, or name another folder "
                 "under `data_dir:` in conclave.yaml."
             ) from None
+
+    def _add_new_columns(self) -> None:
+        """To a ledger that an older release has made."""
+        there = {row[1] for row in self._db.execute("PRAGMA table_info(calls)")}
+        for name, kind in _NEW_COLUMNS.items():
+            if name not in there:
+                self._db.execute(f"ALTER TABLE calls ADD COLUMN {name} {kind}")
 
     def _forbid(self, name: str, when: str) -> None:
         self._db.execute(
@@ -212,22 +237,16 @@ class Ledger:
         decision_ids: Sequence[str | None],
         *,
         versions: Mapping[str, str] = MappingProxyType({}),
-        scores: Sequence[float | None] = (),
-        source: str = "grader",
     ) -> list[int]:
-        """Record calls, and the verdicts on them where ``scores`` has any, in one transaction.
+        """Record calls, in one transaction.
 
         ``versions`` gives the version of each expert's weights. Returns the calls' ids.
         """
         with self._transaction() as db:
-            ids = [
+            return [
                 _inserted(db, "calls", _call_row(completion, decision_id, versions))
                 for completion, decision_id in zip(completions, decision_ids, strict=True)
             ]
-            for call_id, score in zip(ids, scores, strict=False):
-                if score is not None:
-                    _inserted(db, "verdicts", _verdict_row(call_id, score, source))
-            return ids
 
     def add_decision(self, row: Mapping[str, Any]) -> None:
         """``row`` has the columns of the table, without ``at``."""
@@ -239,11 +258,11 @@ class Ledger:
         with self._transaction() as db:
             _inserted(db, "answers", {**row, "at": time.time()})
 
-    def add_verdicts(self, scores: Iterable[tuple[int, float]], *, source: str) -> None:
-        """Record (call_id, score in [0, 1]) pairs."""
+    def add_verdicts(self, verdicts: Iterable[Verdict]) -> None:
+        """Record verdicts on calls; earlier ones stay, and count no more."""
         with self._transaction() as db:
-            for call_id, score in scores:
-                _inserted(db, "verdicts", _verdict_row(call_id, score, source))
+            for v in verdicts:
+                _inserted(db, "verdicts", _verdict_row(v.call_id, v.score, v.source))
 
     def add_feedback(self, decision_id: str, score: float, comment: str | None) -> bool:
         """Record a verdict on an answer; False when there is no such decision."""
@@ -264,11 +283,12 @@ class Ledger:
     def recorded_calls(self) -> Iterator[RecordedCall]:
         """Calls made to record outcomes, oldest first; the latest label and verdict count."""
         for row in self.rows(
-            "SELECT c.*, q.messages, l.skill, l.split, "
-            "(SELECT score FROM verdicts v WHERE v.call_id = c.call_id "
-            " ORDER BY verdict_id DESC LIMIT 1) AS score "
+            "SELECT c.*, q.messages, l.skill, l.split, l.reference, v.score, "
+            "v.source AS score_source "
             "FROM calls c JOIN queries q USING (query_id) LEFT JOIN labels l ON l.label_id = "
             "(SELECT MAX(label_id) FROM labels m WHERE m.query_id = c.query_id) "
+            "LEFT JOIN verdicts v ON v.verdict_id = "
+            "(SELECT MAX(verdict_id) FROM verdicts w WHERE w.call_id = c.call_id) "
             "WHERE c.purpose = 'record' ORDER BY c.call_id"
         ):
             yield _recorded(row)
@@ -357,6 +377,7 @@ def _call_row(
         "finish_reason": completion.finish_reason,
         "error": completion.error,
         "error_code": completion.error_code,
+        "usage_estimated": int(completion.usage.estimated),
     }
 
 
@@ -376,7 +397,11 @@ def _recorded(row: Mapping[str, Any]) -> RecordedCall:
         call=call,
         text=row["text"],
         answer=row["answer"],
-        usage=Usage(input_tokens=row["input_tokens"], output_tokens=row["output_tokens"]),
+        usage=Usage(
+            input_tokens=row["input_tokens"],
+            output_tokens=row["output_tokens"],
+            estimated=bool(row["usage_estimated"]),
+        ),
         cost_usd=row["cost_usd"],
         latency_s=row["latency_s"],
         load_s=row["load_s"],
@@ -393,4 +418,6 @@ def _recorded(row: Mapping[str, Any]) -> RecordedCall:
         skill=row["skill"],
         split=row["split"],
         score=row["score"],
+        score_source=row["score_source"],
+        reference=tuple(json.loads(row["reference"])) if row["reference"] else (),
     )

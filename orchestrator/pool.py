@@ -2,34 +2,71 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from experts.bundled import bundled_experts
-from experts.cards import ExpertCard, Prices
-from experts.errors import ConfigError
+from experts.cards import STATED, ExpertCard, Prices
+from experts.errors import ConfigError, UnknownPrice
 from experts.expert import Expert
 from experts.local.expert import LocalExpert
 from experts.local.fingerprint import weights_fingerprint
-from orchestrator.config import BundledExperts, Config, LocalExpertSettings
+from experts.remote.expert import RemoteExpert
+from experts.remote.litellm_prices import listed
+from experts.remote.litellm_wire import INSTALL, LiteLLMWire
+from experts.remote.openai_wire import OpenAIWire
+from experts.remote.wire import Wire
+from orchestrator.config import (
+    BundledExperts,
+    Config,
+    ExpertSettings,
+    LiteLLMExpertSettings,
+    LocalExpertSettings,
+    OpenAIExpertSettings,
+    PriceSettings,
+)
+
+DEFAULT_CONTEXT_TOKENS = 131_072
+"""Of a remote model of which nothing is known: rather too much, since it bounds what a call can
+cost."""
 
 
 def make_experts(config: Config) -> dict[str, Expert]:
-    """Experts by name, in the configuration's order. Nothing is loaded.
+    """Experts by name, in the configuration's order. Nothing is loaded, nobody is asked.
 
-    Raises ConfigError when two have one name, or a folder is not a model.
+    Raises ConfigError when two have one name, a folder is not a model, or a key's environment
+    variable is not set; UnknownPrice where LiteLLM knows no price.
     """
+    experts = _made(config, config.experts)
+    if not experts:
+        raise ConfigError("`experts:` is empty. Add at least one, e.g. {kind: bundled}.")
+    return experts
+
+
+def make_judges(config: Config) -> dict[str, Expert]:
+    """Experts that only grade, by name; none unless the configuration has some."""
+    return _made(config, config.judges)
+
+
+def _made(config: Config, all_settings: Sequence[ExpertSettings]) -> dict[str, Expert]:
     # One worker for all local models: they share the same cores.
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-expert")
     experts: dict[str, Expert] = {}
-    for settings in config.experts:
+    for settings in all_settings:
         made: list[Expert] = []
         if isinstance(settings, BundledExperts):
             made += bundled_experts(
                 worker, names=settings.names, load_usd_per_s=config.host_usd_per_s
             )
-        else:
+        elif isinstance(settings, LocalExpertSettings):
             made.append(_local(settings, config, worker))
+        elif isinstance(settings, OpenAIExpertSettings):
+            made.append(_openai(settings))
+        else:
+            made.append(_litellm(settings))
         for expert in made:
             name = expert.card.name
             if name in experts:
@@ -40,8 +77,6 @@ def make_experts(config: Config) -> dict[str, Expert]:
                     "tell them apart. Rename the expert."
                 )
             experts[name] = expert
-    if not experts:
-        raise ConfigError("`experts:` is empty. Add at least one, e.g. {kind: bundled}.")
     return experts
 
 
@@ -66,13 +101,89 @@ def _local(settings: LocalExpertSettings, config: Config, worker: ThreadPoolExec
         name=settings.name,
         kind="local",
         description=settings.description or f"{model.get('model_type', 'model')} in {folder.name}",
-        prices=Prices(
-            input_usd_per_mtok=settings.prices.input_usd_per_mtok,
-            output_usd_per_mtok=settings.prices.output_usd_per_mtok,
-            load_usd_per_s=config.host_usd_per_s,
-        ),
+        prices=_prices(settings.prices, load_usd_per_s=config.host_usd_per_s),
         context_tokens=settings.context_tokens or int(model["max_position_embeddings"]),
         memory_bytes=sum(f.stat().st_size for f in weights),
         version=weights_fingerprint(folder),
     )
     return LocalExpert(card, folder, device=settings.device, worker=worker)
+
+
+def _openai(settings: OpenAIExpertSettings) -> Expert:
+    card = ExpertCard(
+        name=settings.name,
+        kind="openai",
+        description=settings.description or f"{settings.model} at {settings.base_url}",
+        prices=_prices(settings.prices),
+        context_tokens=settings.context_tokens or DEFAULT_CONTEXT_TOKENS,
+        version=_remote_version(settings),
+    )
+    wire = OpenAIWire(
+        settings.base_url,
+        settings.model,
+        api_key=_key(settings),
+        extra_body=settings.extra_body,
+    )
+    return _remote(card, wire, settings)
+
+
+def _litellm(settings: LiteLLMExpertSettings) -> Expert:
+    if settings.prices:
+        prices, source, context = _prices(settings.prices), STATED, None
+    else:
+        try:
+            known = listed(settings.model, INSTALL)
+        except UnknownPrice as error:
+            raise UnknownPrice(f"Expert {settings.name!r}: {error}") from None
+        prices, source, context = known.prices, known.source, known.context_tokens
+    card = ExpertCard(
+        name=settings.name,
+        kind="litellm",
+        description=settings.description or f"{settings.model} by LiteLLM",
+        prices=prices,
+        price_source=source,
+        context_tokens=settings.context_tokens or context or DEFAULT_CONTEXT_TOKENS,
+        version=_remote_version(settings),
+    )
+    wire = LiteLLMWire(
+        settings.model,
+        api_base=settings.api_base,
+        api_key=_key(settings),
+        extra_body=settings.extra_body,
+    )
+    return _remote(card, wire, settings)
+
+
+RemoteSettings = OpenAIExpertSettings | LiteLLMExpertSettings
+
+
+def _remote(card: ExpertCard, wire: Wire, settings: RemoteSettings) -> Expert:
+    return RemoteExpert(
+        card, wire, max_concurrent=settings.max_concurrent, timeout_s=settings.timeout_s
+    )
+
+
+def _prices(settings: PriceSettings, *, load_usd_per_s: float = 0.0) -> Prices:
+    return Prices(
+        input_usd_per_mtok=settings.input_usd_per_mtok,
+        output_usd_per_mtok=settings.output_usd_per_mtok,
+        load_usd_per_s=load_usd_per_s,
+    )
+
+
+def _key(settings: RemoteSettings) -> str | None:
+    name = settings.api_key_env
+    if name is None:
+        return None
+    if not (key := os.environ.get(name)):
+        raise ConfigError(
+            f"Expert {settings.name!r} takes its key from the environment variable {name}, which "
+            f"is not set. Set it: export {name}=..., or take `api_key_env` out."
+        )
+    return key
+
+
+def _remote_version(settings: RemoteSettings) -> str:
+    """What is asked, not where: the same weights on another machine are the same expert."""
+    told = json.dumps([settings.model, settings.extra_body, settings.version], sort_keys=True)
+    return hashlib.blake2b(told.encode(), digest_size=8).hexdigest()

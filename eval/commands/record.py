@@ -1,14 +1,21 @@
-"""``conclave record``: ask all experts all questions of a file, grade, and keep the outcomes."""
+"""``conclave record``: ask all experts all questions of a source, grade, and keep the outcomes."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.options import ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from eval.grading import Judge
+    from eval.recording import RecordingSummary
+    from experts.expert import Expert
+    from orchestrator.config import Config
 
 
 def register(app: typer.Typer) -> None:
@@ -17,14 +24,30 @@ def register(app: typer.Typer) -> None:
 
 def record(
     questions: Annotated[
-        Path, typer.Argument(help='JSONL: {"question": ..., "answer": ..., "skill": ...} a line.')
+        str,
+        typer.Argument(
+            help="FILE.jsonl, FILE.csv, hf:NAME[:config][:split], or an inspect_ai task: "
+            "inspect:NAME, FILE.py@TASK (its code is run)."
+        ),
     ],
     samples: Annotated[
         int, typer.Option(help="Answers of each expert to each question; votes need 3.", min=1)
     ] = 1,
     budget: Annotated[
-        float | None, typer.Option(help="Dollars after which no further batch is asked.", min=0)
+        float | None,
+        typer.Option(help="Dollars that are not passed: what a call may cost is reserved.", min=0),
     ] = None,
+    grader: Annotated[
+        str | None, typer.Option(help="For questions that name none; exact, or choice, else.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="The expert that grades where a grader asks a model.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only the first so many.", min=1)] = None,
+    question_column: Annotated[str, typer.Option(help="Of a table.")] = "question",
+    answer_column: Annotated[str, typer.Option(help="Of a table.")] = "answer",
+    options_column: Annotated[str, typer.Option(help="Of a table.")] = "options",
+    skill_column: Annotated[str, typer.Option(help="Of a table.")] = "skill",
     as_json: JsonOption = False,
     config_file: ConfigOption = None,
 ) -> None:
@@ -38,7 +61,7 @@ def record(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
-    from eval.questions import read_questions
+    from eval.questions.sources import Columns, read_source
     from eval.recording import RecordingProgress, record_outcomes
     from orchestrator.config import load_config
     from orchestrator.fitting import check_skills
@@ -47,10 +70,14 @@ def record(
     from skills.taxonomy import Taxonomy
 
     config = load_config(config_file)
-    asked = read_questions(questions)
+    columns = Columns(
+        question=question_column, answer=answer_column, options=options_column, skill=skill_column
+    )
+    asked = read_source(questions, columns=columns, default_grader=grader, limit=limit)
     # Before anything is paid: fitting would refuse them.
     check_skills((q.skill for q in asked), Taxonomy.load(config.taxonomy))
     experts = make_experts(config)
+    examiner = judge_named(judge, config, experts)
     bar = Progress(
         TextColumn("recording"),
         BarColumn(),
@@ -79,6 +106,8 @@ def record(
                     ledger,
                     n_samples=samples,
                     budget_usd=budget,
+                    max_tokens=config.limits.max_tokens,
+                    judge=examiner,
                     on_progress=show,
                 )
             )
@@ -86,22 +115,58 @@ def record(
             bar.stop()
             typer.echo("Interrupted. What was answered is kept; run it again to go on.", err=True)
             raise
-    told = {
-        "n_questions": len(asked),
-        "n_asked": summary.n_asked,
-        "n_skipped": summary.n_skipped,
-        "n_failed": summary.n_failed,
-        "cost_usd": summary.cost_usd,
-        "stopped_by_budget": summary.stopped_by_budget,
-    }
     if as_json:
+        told = {
+            "n_questions": len(asked),
+            "n_asked": summary.n_asked,
+            "n_skipped": summary.n_skipped,
+            "n_failed": summary.n_failed,
+            "n_ungraded": summary.n_ungraded,
+            "cost_usd": summary.cost_usd,
+            "judge_usd": summary.judge_usd,
+            "stopped_by_budget": summary.stopped_by_budget,
+            "given_up": dict(summary.given_up),
+        }
         typer.echo(json.dumps(told))
-        return
-    typer.echo(
-        f"{summary.n_asked} calls made, {summary.n_skipped} already recorded, "
-        f"{summary.n_failed} failed; {summary.cost_usd:.2e} $."
-    )
-    if summary.stopped_by_budget:
-        typer.echo("Stopped by the budget. Run it again to go on.")
     else:
-        typer.echo("Next: conclave fit")
+        typer.echo("\n".join(format_summary(summary)))
+    if summary.given_up:
+        raise typer.Exit(1)
+
+
+def format_summary(s: RecordingSummary) -> list[str]:
+    """What was done, what it cost, what comes next."""
+    judged = f", {s.judge_usd:.2e} of them for judging" if s.judge_usd else ""
+    lines = [
+        f"{s.n_asked} calls made, {s.n_skipped} already recorded, "
+        f"{s.n_failed} failed; {s.cost_usd:.2e} ${judged}."
+    ]
+    if s.n_ungraded:
+        lines.append(f"{s.n_ungraded} answers were not graded. Run it again to have them graded.")
+    lines += [f"Gave up on {arm}: {why}" for arm, why in s.given_up.items()]
+    if s.stopped_by_budget:
+        lines.append("Stopped by the budget. Run it again to go on.")
+    elif not s.given_up:
+        lines.append("Next: conclave fit")
+    return lines
+
+
+def judge_named(name: str | None, config: Config, experts: Mapping[str, Expert]) -> Judge | None:
+    """The judge of that name, or the only one under ``judges:``.
+
+    Raises UnknownExpert for a name that neither judges nor experts have.
+    """
+    from eval.grading import Judge
+    from experts.errors import UnknownExpert
+    from experts.values import Arm
+    from orchestrator.pool import make_judges
+
+    judges = make_judges(config)
+    if name is None:
+        if len(judges) != 1:
+            return None
+        [name] = judges
+    known = {**experts, **judges}
+    if name not in known:
+        raise UnknownExpert(name, known, what="judge")
+    return Judge(arm=Arm(name), expert=known[name])

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 
+from experts.expert import Pool
 from experts.values import NO_LIMITS, Arm, Call, Completion, Limits, Message, Sampling
 from orchestrator.answer import Answer
 from orchestrator.drivers.calling import Experts, Recorder
@@ -107,6 +108,7 @@ def ask_judge(
         arm=judge,
         messages=(Message(role="system", content=system), Message(role="user", content=asked)),
         sampling=Sampling(max_tokens=max_tokens),
+        purpose="judge",
     )
 
 
@@ -137,14 +139,20 @@ def _answered(judging: Judging, kept: list[Judgement]) -> Steps:
 
 
 async def run_judgings(
-    judgings: Sequence[Judging], experts: Experts, record: Recorder, *, limits: Limits = NO_LIMITS
+    judgings: Sequence[Judging],
+    experts: Experts,
+    record: Recorder,
+    *,
+    limits: Limits = NO_LIMITS,
+    pool: Pool | None = None,
 ) -> list[Judgement]:
     """Judgements in the order of the judgings, whose calls are pooled: one batch a judge and wave.
 
     record: told of every completion before it is used; give it the ledger's ``add_calls``, so that
-    what judging costs is charged. limits: of each judging.
+    what judging costs is charged. limits: of each judging. pool: the judges' prices, where there
+    is a limit on dollars.
     """
     kept: list[list[Judgement]] = [[] for _ in judgings]
-    runs = [Run(_answered(j, k), limits) for j, k in zip(judgings, kept, strict=True)]
+    runs = [Run(_answered(j, k), limits, pool) for j, k in zip(judgings, kept, strict=True)]
     await run_wave(runs, experts, record)
     return [judgement for [judgement] in kept]

@@ -1,22 +1,32 @@
 """Question sets: files of questions with reference answers, and the shipped ones.
 
 A file is JSONL, one object a line: ``question`` and ``answer``; optionally ``skill``, ``split``
-(train, val, test), ``grader``, ``id``, and ``also_right``, other answers that are as right.
+(train, val, test), ``grader``, ``id``, ``options`` to choose from, and ``also_right``, other
+answers that are as right. Other kinds of sources are in ``sources``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from importlib.resources import files
 from pathlib import Path
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from eval.graders import grader
+from eval.graders import grader, needs_judge
+from eval.readers.answers import with_choices
 from experts.errors import ConclaveError, DataError
 from experts.lab.questions import SKILLS, LabQuestion, draw_question
 from experts.lab.questions.skill import Split
@@ -40,12 +50,32 @@ class Question(BaseModel):
     skill: Text | None = None
     split: Split | None = None
     grader: str = "exact"
+    """``choice`` where there are options and nothing is said."""
+    options: tuple[Text, ...] = Field(default=(), max_length=26)
+    """Put below the question, lettered. The answer is one of them, its letter, or its number from
+    0 on; it is kept as letter and text."""
     id: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _choosing(cls, fields: Any) -> Any:
+        if not isinstance(fields, dict) or not fields.get("options"):
+            return fields
+        options = [str(o) for o in fields["options"]]
+        answer = lettered(fields.get("answer"), options)
+        return {"grader": "choice", **fields, "options": options, "answer": answer}
+
+    @property
+    def prompt(self) -> str:
+        """What is asked: the question, with its options if it has any."""
+        if not self.options:
+            return self.question
+        return with_choices(self.question, list(self.options), ")")
 
     @property
     def query_id(self) -> str:
-        """Given, or made of the question's text: asking the same again is the same query."""
-        return self.id or f"q-{hashlib.blake2b(self.question.encode(), digest_size=8).hexdigest()}"
+        """Given, or made of the prompt: asking the same again is the same query."""
+        return self.id or f"q-{hashlib.blake2b(self.prompt.encode(), digest_size=8).hexdigest()}"
 
     @property
     def right_answers(self) -> tuple[str, ...]:
@@ -58,7 +88,7 @@ class Question(BaseModel):
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        return (Message(role="user", content=self.question),)
+        return (Message(role="user", content=self.prompt),)
 
     def query(self, fallback_price_usd: float) -> Query:
         """The question as it is put to the whole system."""
@@ -80,6 +110,27 @@ class Question(BaseModel):
         )
 
 
+def lettered(answer: object, options: Sequence[str]) -> str:
+    """An answer among options, as letter and text. Raises ValueError for one that is none.
+
+    >>> lettered("Paris", ["Lyon", "Paris"]), lettered("b", ["Lyon", "Paris"])
+    ('B) Paris', 'B) Paris')
+    >>> lettered(0, ["Lyon", "Paris"])
+    'A) Lyon'
+    """
+    told = str(answer).strip()
+    places = [i for i, option in enumerate(options) if option.strip() == told]
+    if not places and len(told) == 1 and told.isalpha():
+        places = [ord(told.upper()) - ord("A")]
+    elif not places and (match := re.match(r"([A-Z])[).] (.+)", told, re.S)):
+        places = [i for i, option in enumerate(options) if option.strip() == match[2].strip()]
+    elif not places and told.isdecimal():
+        places = [int(told)]
+    if len(places) != 1 or not 0 <= places[0] < len(options):
+        raise ValueError(f"the answer {told!r} is not one of the options {list(options)}")
+    return f"{chr(ord('A') + places[0])}) {options[places[0]]}"
+
+
 def read_questions(path: Path) -> list[Question]:
     """All questions of a JSONL file.
 
@@ -98,24 +149,34 @@ def parse_questions(lines: Iterable[str], name: str) -> list[Question]:
     for i, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        where = f"{name}, line {i}"
         try:
-            question = Question.model_validate(json.loads(line))
-            grader(question.grader)
+            fields = json.loads(line)
         except json.JSONDecodeError as error:
-            raise DataError(f"{name}, line {i}: not JSON ({error}).") from None
-        except ValidationError as error:
-            problem = error.errors()[0]
-            place = ".".join(map(str, problem["loc"])) or "line"
-            raise DataError(
-                f"{name}, line {i}: {place}: {problem['msg']}. A line reads "
-                '{"question": "...", "answer": "...", "skill": "..."}.'
-            ) from None
-        except ConclaveError as error:
-            raise DataError(f"{name}, line {i}: {error}") from None
-        questions.append(question)
+            raise DataError(f"{where}: not JSON ({error}).") from None
+        form = 'A line reads {"question": "...", "answer": "...", "skill": "..."}.'
+        questions.append(question_of(fields, where, form))
     if not questions:
         raise DataError(f"{name} holds no questions.")
     return questions
+
+
+def question_of(fields: Any, where: str, form: str) -> Question:
+    """A question of fields from outside; ``where`` and ``form`` are for the error.
+
+    Raises DataError for what is no question, and for an unknown grader.
+    """
+    try:
+        question = Question.model_validate(fields)
+        if not needs_judge(question.grader):
+            grader(question.grader)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "line"
+        raise DataError(f"{where}: {place}: {problem['msg']}. {form}") from None
+    except ConclaveError as error:
+        raise DataError(f"{where}: {error}") from None
+    return question
 
 
 def handwritten(split: Split) -> list[Question]:

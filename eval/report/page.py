@@ -137,7 +137,7 @@ def _answers(f: ReportFigures) -> Html:
             f"{points(p.difference)} points, interval {points_range(p.ci)}, one-sided "
             f"{'p < 0.001' if p.p_value < 0.001 else f'p = {p.p_value:.3f}'}",
         )
-        for name, p in f.verdict.against.items()
+        for name, p in f.verdict.against[f.best.figures.policy].items()
     ]
     against = (
         [element("p", f"Against simple routers, {f.best.figures.policy} at any price is"),

@@ -44,6 +44,7 @@ def experts(as_json: JsonOption = False, config_file: ConfigOption = None) -> No
             "context_tokens": card.context_tokens,
             "input_usd_per_mtok": card.prices.input_usd_per_mtok,
             "output_usd_per_mtok": card.prices.output_usd_per_mtok,
+            "price_source": card.price_source,
             "success_by_category": strengths.get(card.name, {}),
         }
         for card in pool.cards

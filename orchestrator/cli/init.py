@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-TEMPLATE = """\
+_TEMPLATE = """\
 # Conclave's configuration. Every line shows its default; delete what you do not change.
 # Unknown keys are errors. Paths are relative to this file.
 
@@ -24,14 +24,31 @@ embedder: minilm
 
 # Who can be asked.
 experts:
-  - kind: bundled            # the eight small laboratory experts; `names: [words, units]` for some
-  # - kind: local            # a Hugging Face causal LM in a folder, run in this process
+{experts}  # - kind: local            # a Hugging Face causal LM in a folder, run in this process
   #   name: my-model
   #   folder: models/my-model
   #   description: Good at short summaries.
   #   prices: {input_usd_per_mtok: 0.10, output_usd_per_mtok: 0.40}   # required, never guessed
   #   context_tokens: 4096   # the model's own when nothing is said
   #   device: cpu            # or cuda
+  # - kind: openai           # any server that speaks OpenAI's protocol: vLLM, another Conclave, ...
+  #   name: my-server
+  #   base_url: http://localhost:8001/v1
+  #   model: name-of-the-model-there
+  #   api_key_env: MY_SERVER_KEY   # the variable's name; keys are never written here
+  #   prices: {input_usd_per_mtok: 0.10, output_usd_per_mtok: 0.40}   # required
+  #   max_concurrent: 16     # requests at a time
+  #   timeout_s: 600         # of one attempt, where a call has no limit of its own
+  #   extra_body: {}         # fields for every request; null leaves one out
+  #   version: ""            # change it when the weights behind the name change: record anew
+  # - kind: litellm          # a LiteLLM id; pip install 'conclave-coe[litellm]'; as above, but
+  #   name: haiku
+  #   model: anthropic/claude-haiku-4-5
+  #   api_base: null         # the provider's own when nothing is said
+  #   # prices: of LiteLLM's table when nothing is said; a model that it does not know needs them
+
+# Experts that only grade recorded answers (conclave record --judge NAME); kinds as above.
+# judges: []
 
 # Policies by name: what an unsolved question costs you decides how much is spent on it.
 # A request names one as model "conclave/NAME". `conclave`, `best` and `cheap` are built in.
@@ -57,18 +74,74 @@ server:
 """
 
 
+BUNDLED = """\
+  - kind: bundled            # the eight small laboratory experts; `names: [words, units]` for some
+"""
+TEMPLATE = _TEMPLATE.replace("{experts}", BUNDLED)
+"""What is written when no expert is named."""
+
+
 def register(app: typer.Typer) -> None:
     app.command()(init)
 
 
 def init(
     path: Annotated[Path, typer.Argument(help="The file to write.")] = Path("conclave.yaml"),
+    openai: Annotated[
+        list[str] | None,
+        typer.Option(help="URL of a server with OpenAI's protocol, with /v1: an expert a model."),
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Only these of the servers' models; all else.")
+    ] = None,
+    api_key_env: Annotated[
+        str | None, typer.Option(help="Environment variable that holds the servers' key.")
+    ] = None,
+    litellm: Annotated[
+        list[str] | None, typer.Option(help="A LiteLLM model id, as in openai/gpt-4o-mini.")
+    ] = None,
+    local: Annotated[
+        list[Path] | None, typer.Option(help="Folder of a Hugging Face causal LM.")
+    ] = None,
+    bundled: Annotated[
+        bool | None,
+        typer.Option(
+            "--bundled/--no-bundled", help="The bundled experts; by default when no other is named."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a commented conclave.yaml."""
+    """Write a commented conclave.yaml, with the experts that you name.
+
+    [dim]conclave init --openai http://localhost:8001/v1 --litellm openai/gpt-4o-mini[/dim]
+    """
     from experts.errors import UserError
+    from orchestrator.config import UNFILLED
+    from orchestrator.proposals import Proposals
 
     if path.exists() and not force:
         raise UserError(f"{path} exists already. Replace it with --force, or name another file.")
-    path.write_text(TEMPLATE, encoding="utf-8")
-    typer.echo(f"Wrote {path}. See your pool with: conclave experts")
+    proposals = Proposals()
+    for url in openai or ():
+        proposals.add_server(url, only=model or (), api_key_env=api_key_env)
+    for model_id in litellm or ():
+        proposals.add_litellm(model_id)
+    for folder in local or ():
+        proposals.add_local(folder, path.parent)
+    with_bundled = not proposals.entries if bundled is None else bundled
+    if not (with_bundled or proposals.entries):
+        raise UserError(
+            "That leaves nobody to ask. Name an expert with --openai, --litellm or --local, or "
+            "leave --no-bundled out."
+        )
+    text = _TEMPLATE.replace(
+        "{experts}", (BUNDLED if with_bundled else "") + "".join(proposals.entries)
+    )
+    path.write_text(text, encoding="utf-8")
+    typer.echo(f"Wrote {path}.")
+    if unfilled := [i for i, line in enumerate(text.splitlines(), 1) if UNFILLED in line]:
+        lines = ", ".join(map(str, unfilled))
+        typer.echo(
+            f"Prices that nobody could tell are left to you: fill in {UNFILLED} in line {lines}."
+        )
+    typer.echo("See your pool with: conclave experts")

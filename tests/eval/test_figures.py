@@ -7,18 +7,34 @@ import math
 import numpy as np
 import pytest
 
-from eval.baselines import OutcomeMatrix, at_random, one_expert, oracle, per_skill, vote_all
+from eval.baselines import at_random, one_expert, oracle, per_skill, vote_all
 from eval.cost_of_pass import policy_figures, pooled
 from eval.graders import exact, exact_case, grader
+from eval.matrix import MatrixQuery, OutcomeMatrix
 from eval.statistics import bootstrap_interval, wilson_interval
 from experts.errors import UnknownName
 
-MATRIX = OutcomeMatrix(
-    experts=("a", "b", "c"),
-    answers=np.array([["1", "1", "2"], ["x", "y", "y"], ["no", "no", "no"]], dtype=object),
-    correct=np.array([[0.0, 0, 1], [0, 1, 1], [0, 0, 0]]),
+SECONDS = np.array([3.0, 6.0, 9.0])
+
+
+def matrix_of(pred: np.ndarray, score: np.ndarray, cost_usd: np.ndarray) -> OutcomeMatrix:
+    queries = [MatrixQuery(query_id=str(i), task="t", prompt="?") for i in range(len(score))]
+    unknown = np.full(score.shape, np.nan)
+    return OutcomeMatrix(
+        queries=tuple(queries),
+        models=tuple("abcd"[: score.shape[1]]),
+        pred=pred.astype(object),
+        score=score,
+        cost_usd=cost_usd,
+        input_tokens=unknown,
+        output_tokens=unknown,
+    )
+
+
+MATRIX = matrix_of(
+    pred=np.array([["1", "1", "2"], ["x", "y", "y"], ["no", "no", "no"]]),
+    score=np.array([[0.0, 0, 1], [0, 1, 1], [0, 0, 0]]),
     cost_usd=np.array([[1.0, 2, 3], [1, 2, 3], [1, 2, 3]]),
-    seconds=np.array([3.0, 6.0, 9.0]),
 )
 
 
@@ -57,29 +73,23 @@ def test_the_bootstrap_covers_a_ratio() -> None:
 
 
 def test_baselines_by_hand() -> None:
-    correct, cost, seconds = one_expert(MATRIX, "b")
+    correct, cost, seconds = one_expert(MATRIX, SECONDS, "b")
     assert (correct.tolist(), cost.tolist(), seconds) == ([0, 1, 0], [2, 2, 2], 6.0)
-    assert at_random(MATRIX)[0].tolist() == pytest.approx([1 / 3, 2 / 3, 0])
-    correct, cost, _ = oracle(MATRIX)
+    assert at_random(MATRIX, SECONDS)[0].tolist() == pytest.approx([1 / 3, 2 / 3, 0])
+    correct, cost, _ = oracle(MATRIX, SECONDS)
     assert (correct.tolist(), cost.tolist()) == ([1, 1, 0], [3, 2, 1])
-    correct, cost, seconds = vote_all(MATRIX)
+    correct, cost, seconds = vote_all(MATRIX, SECONDS)
     assert (correct.tolist(), cost.tolist(), seconds) == ([0, 1, 0], [6, 6, 6], 18.0)
-    correct, cost, _ = per_skill(MATRIX, ["s", "s", "t"], {"s": "c", "t": "a"})
+    correct, cost, _ = per_skill(MATRIX, SECONDS, ["s", "s", "t"], {"s": "c", "t": "a"})
     assert (correct.tolist(), cost.tolist()) == ([1, 1, 0], [3, 3, 1])
 
 
 def test_nothing_with_one_call_beats_the_oracle() -> None:
     rng = np.random.default_rng(2)
     correct = rng.integers(0, 2, size=(50, 4)).astype(float)
-    matrix = OutcomeMatrix(
-        experts=tuple("abcd"),
-        answers=correct.astype(object),
-        correct=correct,
-        cost_usd=rng.random((50, 4)),
-        seconds=np.ones(4),
-    )
-    best = oracle(matrix)[0].sum()
-    assert all(one_expert(matrix, e)[0].sum() <= best for e in "abcd")
+    matrix, seconds = matrix_of(correct, correct, rng.random((50, 4))), np.ones(4)
+    best = oracle(matrix, seconds)[0].sum()
+    assert all(one_expert(matrix, seconds, e)[0].sum() <= best for e in "abcd")
 
 
 def test_graders() -> None:

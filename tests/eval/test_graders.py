@@ -324,6 +324,9 @@ def test_a_wrong_name_or_setting_is_refused_with_the_right_one(
         grader(name)
     path = tmp_path / "q.jsonl"
     path.write_text(json.dumps({"question": "?", "answer": "1", "grader": name}))
+    if name == "checklist":  # in a file it is fine: recording brings a judge
+        assert read_questions(path)[0].grader == name
+        return
     with pytest.raises(DataError, match="line 1"):
         read_questions(path)
 

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Sequence
 
+import numpy as np
 import pytest
 
+from eval.from_ledger import matrix_of_ledger
+from eval.grading import Judge
 from eval.questions import Question
 from eval.recording import record_outcomes
-from experts.errors import DataError
-from experts.expert import Expert
+from eval.splits import split_of
+from experts.errors import ConfigError, DataError, UserError
+from experts.expert import Expert, Pool
 from experts.fake import FakeExpert
+from experts.values import Arm, Call, Completion
 from orchestrator.ledger import Ledger
 from tests import pools
 
@@ -123,3 +130,142 @@ def test_two_questions_of_one_id_are_refused(ledger: Ledger) -> None:
 def test_any_of_the_right_answers_is_right() -> None:
     question = Question(question="Money of India?", answer="rupee", also_right=("Indian rupee",))
     assert [question.score(a) for a in ("Rupee", "Indian rupee.", "yen")] == [1.0, 1.0, 0.0]
+
+
+def test_a_budget_is_never_passed_and_used_well(ledger: Ledger) -> None:
+    """The most that a call may cost is reserved: at 1 $ a million tokens some 200 of 180 bytes."""
+    asked = pools.questions(120)
+    whole = record(Ledger(":memory:"), asked).cost_usd
+    budget = whole / 2
+    spent = 0.0
+    first = record(ledger, asked, budget_usd=budget)
+    spent += first.cost_usd
+    assert first.stopped_by_budget
+    assert 0.2 * budget < spent <= budget
+    assert ledger.total_cost_usd() == pytest.approx(spent)
+
+
+JUDGED = [q.model_copy(update={"grader": "judge_pointwise(scale=1)"}) for q in ASKED]
+
+
+def judging(says: str) -> Judge:
+    expert = FakeExpert("judge", lambda call: says)
+    return Judge(arm=Arm("judge"), expert=expert)
+
+
+def test_a_judge_is_charged_shown_and_not_asked_twice(ledger: Ledger) -> None:
+    experts = {"it": FakeExpert("it", {})}
+    judge = judging("Grade: 1")
+    first = record(ledger, JUDGED, experts=experts, judge=judge)
+    judged = ledger.rows("SELECT * FROM calls WHERE purpose = 'judge'")
+    assert len(judged) == len(JUDGED)
+    assert first.judge_usd == pytest.approx(sum(row["cost_usd"] for row in judged))
+    assert first.cost_usd == pytest.approx(ledger.total_cost_usd())
+    assert {c.score for c in ledger.recorded_calls()} == {1.0}
+    again = record(ledger, JUDGED, experts=experts, judge=judge)
+    assert (again.n_asked, again.cost_usd) == (0, 0)
+
+
+def test_what_a_judge_did_not_grade_is_put_to_it_again_without_asking_the_expert(
+    ledger: Ledger,
+) -> None:
+    experts = {"it": FakeExpert("it", {})}
+    first = record(ledger, JUDGED, experts=experts, judge=judging("Well."))
+    assert first.n_ungraded == len(JUDGED)
+    second = record(ledger, JUDGED, experts=experts, judge=judging("Grade: 0"))
+    assert (second.n_asked, second.n_ungraded) == (0, 0)
+    assert {c.score for c in ledger.recorded_calls()} == {0.0}
+
+
+def test_judging_counts_in_the_budget(ledger: Ledger) -> None:
+    experts = {"it": FakeExpert("it", {})}
+    whole = record(Ledger(":memory:"), JUDGED, experts=experts, judge=judging("Grade: 1"))
+    summary = record(
+        ledger, JUDGED, experts=experts, judge=judging("Grade: 1"), budget_usd=whole.cost_usd
+    )
+    assert summary.stopped_by_budget
+    assert ledger.total_cost_usd() <= whole.cost_usd
+
+
+@pytest.mark.parametrize(
+    ("question", "error", "complaint"),
+    [
+        (JUDGED[0], ConfigError, "--judge NAME"),
+        (Question(question="?", answer="many", grader="numeric"), DataError, "exactly one"),
+    ],
+)
+def test_what_cannot_be_graded_is_refused_before_anything_is_paid(
+    ledger: Ledger, question: Question, error: type[Exception], complaint: str
+) -> None:
+    expert = FakeExpert("it", {})
+    with pytest.raises(error, match=complaint):
+        record(ledger, [question], experts={"it": expert})
+    assert expert.batches == []
+
+
+def test_code_that_cannot_be_shut_off_is_refused_before_anything_is_paid(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eval.graders.code.why_not", lambda walls: "no namespaces")
+    monkeypatch.delenv("CONCLAVE_UNISOLATED_CODE", raising=False)
+    question = Question(question="Double x.", answer="assert double(2) == 4", grader="code")
+    expert = FakeExpert("it", {})
+    with pytest.raises(UserError, match="CONCLAVE_UNISOLATED_CODE=1"):
+        record(ledger, [question], experts={"it": expert})
+    assert expert.batches == []
+
+
+def test_grading_leaves_the_event_loop_free(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A grader that waits for the loop would wait for ever, were it run in it."""
+    ticked = threading.Event()
+
+    def score(self: Question, answer: str) -> float:
+        assert ticked.wait(10)
+        return 1.0
+
+    monkeypatch.setattr(Question, "score", score)
+
+    async def both() -> None:
+        work = asyncio.ensure_future(
+            record_outcomes(ASKED[:1], {"it": FakeExpert("it", {})}, ledger)
+        )
+        while not list(ledger.recorded_calls()):
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.01, ticked.set)
+        await work
+
+    asyncio.run(both())
+    assert [c.score for c in ledger.recorded_calls()] == [1.0]
+
+
+def test_an_expert_whose_key_is_refused_is_given_up_after_one_batch(ledger: Ledger) -> None:
+    class Refused(FakeExpert):
+        async def complete(self, calls: Sequence[Call]) -> list[Completion]:
+            self.batches.append(tuple(calls))
+            return [
+                Completion(call=c, finish_reason="error", error="bad key", error_code="auth")
+                for c in calls
+            ]
+
+    refused = Refused("refused", {})
+    summary = record(ledger, experts={"refused": refused, "fine": FakeExpert("fine", {})})
+    assert summary.given_up == {"refused": "bad key"}
+    assert len(refused.batches) == 1
+    assert len([c for c in ledger.recorded_calls() if c.score is not None]) == len(ASKED)
+
+
+def test_the_ledger_is_an_outcome_matrix(ledger: Ledger) -> None:
+    experts = pools.experts()
+    asked = [q.model_copy(update={"split": None}) if i < 4 else q for i, q in enumerate(ASKED)]
+    record(ledger, asked, experts=experts, n_samples=2)
+    matrix = matrix_of_ledger(ledger, Pool.of(experts.values()))
+    assert matrix.models == ("sums", "sums#2", "cities", "cities#2", "generalist", "generalist#2")
+    assert not np.isnan(matrix.cost_usd).any()
+    sums = matrix.score[:, 0].tolist()
+    assert sums == [float(q.skill == "addition") for q in asked]
+    assert [q.split for q in matrix.queries] == [q.split or split_of(q.question) for q in asked]
+    assert matrix.queries[1].answer == asked[1].answer
+    with pytest.raises(DataError, match="no graded outcomes of other"):
+        matrix_of_ledger(ledger, Pool.of([FakeExpert("other", {})]))

@@ -9,10 +9,13 @@ import pytest
 from experts.errors import ConfigError
 from orchestrator.cli.init import TEMPLATE
 from orchestrator.config import (
+    UNFILLED,
     BundledExperts,
     Config,
     LimitSettings,
+    LiteLLMExpertSettings,
     LocalExpertSettings,
+    OpenAIExpertSettings,
     PolicySettings,
     PriceSettings,
     ServerSettings,
@@ -82,7 +85,8 @@ def test_the_template_shows_the_defaults(tmp_path: Path) -> None:
 
 def test_the_template_mentions_every_setting() -> None:
     models = (Config, LimitSettings, ServerSettings, PriceSettings, LocalExpertSettings)
-    for model in (*models, BundledExperts, PolicySettings):
+    remote = (OpenAIExpertSettings, LiteLLMExpertSettings)
+    for model in (*models, *remote, BundledExperts, PolicySettings):
         for key in model.model_fields:
             assert f"{key}:" in TEMPLATE, key
 
@@ -117,3 +121,59 @@ def test_pickled_weights_are_not_loaded(tmp_path: Path) -> None:
     )
     with pytest.raises(ConfigError, match=r"holds no \*.safetensors"):
         make_experts(load_config(write(text, tmp_path)))
+
+
+REMOTE = """
+experts:
+  - kind: openai
+    name: far
+    base_url: http://localhost:9/v1
+    model: m
+    {more}
+    prices: {{input_usd_per_mtok: 1, output_usd_per_mtok: 2}}
+"""
+
+
+def test_a_remote_expert_is_made_and_its_weights_are_told_apart(tmp_path: Path) -> None:
+    def version(more: str) -> str:
+        [expert] = make_experts(load_config(write(REMOTE.format(more=more), tmp_path))).values()
+        assert expert.card.prices.output_usd_per_mtok == 2
+        return expert.card.version
+
+    plain = version("")
+    assert plain == version("max_concurrent: 2")
+    assert len({plain, version("extra_body: {n: 1}"), version("version: two")}) == 3
+
+
+@pytest.mark.parametrize(
+    ("more", "complaint"),
+    [
+        ("api_key_env: NO_SUCH_KEY", "NO_SUCH_KEY, which is not set"),
+        ("api_key: sk-verysecret", "line 7, unknown key .* Did you mean 'api_key_env'"),
+        ("api_key_env: sk-verysecret", "NAME of an environment variable"),
+        ("base_ulr: http://localhost", "line 7, unknown key"),
+    ],
+)
+def test_a_remote_expert_is_checked_and_no_key_repeated(
+    tmp_path: Path, more: str, complaint: str
+) -> None:
+    with pytest.raises(ConfigError, match=complaint) as refused:
+        make_experts(load_config(write(REMOTE.format(more=more), tmp_path)))
+    assert "verysecret" not in str(refused.value)
+
+
+def test_an_unfilled_price_names_file_line_and_key(tmp_path: Path) -> None:
+    text = REMOTE.format(more="").replace(
+        "input_usd_per_mtok: 1", f"input_usd_per_mtok: {UNFILLED}"
+    )
+    with pytest.raises(ConfigError) as refused:
+        load_config(write(text, tmp_path))
+    told = str(refused.value)
+    assert "conclave.yaml" in told
+    assert "line 8, experts.0.openai.prices.input_usd_per_mtok: not filled in yet" in told
+
+
+def test_a_missing_price_is_an_error(tmp_path: Path) -> None:
+    text = "\n".join(REMOTE.format(more="").splitlines()[:-1])
+    with pytest.raises(ConfigError, match=r"line 3, experts.0.openai.prices: Field required"):
+        load_config(write(text, tmp_path))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from experts.errors import DataError, UserError
 from experts.values import Arm, Call, Completion, Message, Sampling, Usage
-from orchestrator.ledger import Label, Ledger
+from orchestrator.ledger import Label, Ledger, Verdict
 from tests import pools
 
 
@@ -75,8 +75,8 @@ def test_others_on_the_machine_cannot_read_it(tmp_path: Path) -> None:
 def test_the_latest_verdict_counts(ledger: Ledger) -> None:
     ledger.add_query(pools.query("?"), source="record")
     [call_id] = ledger.add_calls([completion()], [None])
-    ledger.add_verdicts([(call_id, 0.0)], source="grader")
-    ledger.add_verdicts([(call_id, 1.0)], source="person")
+    ledger.add_verdicts([Verdict(call_id=call_id, score=0.0, source="grader")])
+    ledger.add_verdicts([Verdict(call_id=call_id, score=1.0, source="person")])
     assert [c.score for c in ledger.recorded_calls()] == [1.0]
 
 

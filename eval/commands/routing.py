@@ -1,0 +1,209 @@
+"""``conclave eval routing``: routers and composition beside the baselines, on recorded outcomes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eval.commands.data_options import teller
+from orchestrator.cli.options import ConfigOption, JsonOption
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from eval.experiment import Experiment
+    from eval.report import Made, ReportFigures
+    from eval.verdict import Figures, Paired, Verdict
+
+
+def register(group: typer.Typer) -> None:
+    group.command()(routing)
+
+
+def routing(
+    data: Annotated[Path | None, typer.Option(help="Recorded outcomes: a folder or file.")] = None,
+    ledger: Annotated[
+        bool,
+        typer.Option("--ledger", help="What conclave record has recorded, in place of --data."),
+    ] = False,
+    pool: Annotated[
+        str | None,
+        typer.Option(help="A named pool, or a JSON list of models; all well-covered ones else."),
+    ] = None,
+    routers: Annotated[
+        list[str] | None, typer.Option(help="Routers to compare; all when none is named.")
+    ] = None,
+    fmt: Annotated[
+        str | None, typer.Option("--format", help="Format of the data; recognised when not given.")
+    ] = None,
+    allow_pickle: Annotated[
+        bool, typer.Option(help="Open pickles: they can run code. Only for files you trust.")
+    ] = False,
+    embedder: Annotated[str, typer.Option(help="As in conclave.yaml.")] = "minilm",
+    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the findings as one HTML file, with charts.")
+    ] = None,
+    unpriced: Annotated[
+        bool, typer.Option(help="Judge accuracy alone, where costs are not known.")
+    ] = False,
+    as_json: JsonOption = False,
+    config_file: ConfigOption = None,
+) -> None:
+    """Every router and learned composition beside the baselines; the last line is JSON.
+
+    Chosen on train and val, by cross-fitting; reported on test.
+    """
+    from rich.console import Console
+
+    from eval.experiment import experiment_object, run_experiment
+    from eval.from_ledger import matrix_of_config
+    from eval.json_ready import json_ready
+    from eval.pools import pool_of
+    from eval.readers import read_outcomes
+    from eval.report import check_target, write_report
+    from experts.errors import UnknownName, UserError
+    from orchestrator.config import Config, load_config
+    from routers.estimators import ESTIMATORS
+    from skills.embedders import make_embedder
+
+    for name in routers or ():
+        if name not in ESTIMATORS:
+            raise UnknownName(name, ESTIMATORS, what="router")
+    if ledger == (data is not None):
+        raise UserError("Name the outcomes: either --data FOLDER, or --ledger for your own.")
+    if report is not None:
+        if unpriced:
+            raise UserError("A report is about dollars: leave out --report, or --unpriced.")
+        check_target(report)
+    tell = teller(as_json)
+    tell("reading")
+    if data is None:
+        outcomes = matrix_of_config(load_config(config_file))
+    else:
+        outcomes = read_outcomes(data, fmt, allow_pickle=allow_pickle)
+    matrix = pool_of(outcomes, pool)
+    chosen = {n: ESTIMATORS[n] for n in routers} if routers else ESTIMATORS
+    experiment = run_experiment(
+        matrix, chosen, make_embedder(embedder), Config(), priced=not unpriced, seed=seed, tell=tell
+    )
+    told: dict[str, Any] = {
+        "data": "ledger" if data is None else str(data),
+        "pool": pool,
+        "seed": seed,
+        **experiment_object(experiment),
+    }
+    if report is not None:
+        tell("report")
+        name = "ledger" if data is None else data.absolute().name  # reports are passed on
+        made = _made(experiment, data=name, pool=pool, routers=chosen, embedder=embedder, seed=seed)
+        write_report(report, _report(experiment, seed), made)
+        told["report"] = str(report)
+    if not as_json:
+        Console().print(format_verdict(experiment.verdict))
+        for line in format_answers(experiment.verdict):
+            typer.echo(line)
+        if report is not None:
+            typer.echo(f"The report is in {report}.")
+    typer.echo(json.dumps(json_ready(told), allow_nan=False))
+
+
+def _report(experiment: Experiment, seed: int) -> ReportFigures:
+    from eval.report import fitted_beliefs, report_figures
+
+    sides = experiment.sides
+    return report_figures(
+        experiment.points, sides, experiment.verdict, fitted_beliefs(sides), seed=seed
+    )
+
+
+def _made(
+    experiment: Experiment,
+    *,
+    data: str,
+    pool: str | None,
+    routers: Iterable[str],
+    embedder: str,
+    seed: int,
+) -> Made:
+    from datetime import date
+    from importlib.metadata import version
+
+    from eval.report import Made
+
+    sides = experiment.sides
+    return Made(
+        data=data,
+        pool=None if pool is None else Path(pool).name,
+        routers=tuple(routers),
+        embedder=embedder,
+        seed=seed,
+        n_dev=len(sides.dev),
+        n_test=len(sides.test),
+        n_tasks=len(set(sides.matrix.tasks)),
+        version=version("conclave-coe"),
+        day=date.today(),
+    )
+
+
+def format_verdict(v: Verdict) -> Table:
+    """Policies at their most accurate setting, and the frontier beneath; fits 80 columns."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(
+        title=f"{v.best_single.n} test queries, every policy at its most accurate setting",
+        caption="Beneath: the frontier, cheapest first. All settings were chosen on train and val.",
+        title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
+    )  # fmt: skip
+    table.add_column("policy")
+    for column in ("right", "95 %", "$/1k", "$/1k right", "95 %"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for f in v.rows:
+        table.add_row(*_cells(f))
+    table.add_section()
+    for f in v.curve:
+        table.add_row(*_cells(f))
+    return table
+
+
+def _cells(f: Figures) -> tuple[str, ...]:
+    low, high = (1000 * usd for usd in f.cost_of_pass_ci)
+    return (
+        f.policy,
+        f"{f.accuracy:.1%}",
+        f"{f.accuracy_ci[0] * 100:.1f}-{f.accuracy_ci[1]:.1%}",
+        f"{f.cost_usd_per_1k:.3g}",
+        f"{f.cost_of_pass_usd * 1000:.3g}",
+        f"{low:.3g}-{high:.3g}",
+    )
+
+
+def format_answers(v: Verdict) -> list[str]:
+    """The two questions, in a sentence each."""
+    e, m = v.equal_paired, v.max_paired
+    lines = []
+    if v.priced:
+        lines.append(
+            f"As good as the best single model: {v.equal_accuracy.policy} at {e.cost_ratio:.0%} "
+            f"of its cost, {_points(e)}."
+        )
+    dollars = f" at {m.cost_ratio:.0%} of its cost" if v.priced else ""
+    lines.append(f"At any price: {v.max_accuracy.policy}, {_points(m)}{dollars}.")
+    for policy, comparisons in v.against.items():
+        for name, p in comparisons.items():
+            words = "beats" if p.p_value < 0.05 else "does not beat"
+            lines.append(
+                f"{policy} {words} {name}: {p.difference * 100:+.1f} points, p = {p.p_value:.3f} "
+                "(paired bootstrap)."
+            )
+    return lines
+
+
+def _points(p: Paired) -> str:
+    low, high = (f"{x * 100:+.1f}" for x in p.ci)
+    return f"{p.difference * 100:+.1f} points [{low}, {high}]"

@@ -1,0 +1,219 @@
+"""OpenAI's chat completions, read: whole replies, chunks of a stream, and errors.
+
+Checked at the door, since many servers speak this protocol and few all of it. What is not needed is
+not looked at; what is missing is None, never a guess.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from experts.remote.wire import Reply, WireError
+from experts.values import Call, ErrorCode, FinishReason, Usage
+
+_SHOWN_CHARS = 300
+_TOO_LONG = re.compile(
+    r"context.{0,20}(?:length|window|size)|maximum.{0,30}\btokens|too many tokens"
+    r"|(?:prompt|input|conversation) is too long|reduce the length",
+    re.I | re.S,
+)
+_REFUSED = {401, 402, 403}
+_TRANSIENT = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+
+
+class _Tokens(BaseModel):
+    prompt_tokens: int = Field(ge=0)
+    completion_tokens: int = Field(ge=0)
+
+
+class _Logprob(BaseModel):
+    logprob: float
+
+
+class _Logprobs(BaseModel):
+    content: list[_Logprob] | None = None
+
+
+class _Text(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Text = _Text()
+    delta: _Text = _Text()
+    logprobs: _Logprobs | None = None
+    finish_reason: str | None = None
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice] = []
+    usage: Any = None
+    error: Any = None
+
+
+def request_of(call: Call) -> dict[str, Any]:
+    """The fields of a request that the call's sampling asks for."""
+    sampling = call.sampling
+    fields: dict[str, Any] = {
+        "messages": [{"role": m.role, "content": m.content} for m in call.messages],
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "seed": sampling.seed,
+        "logprobs": True,
+    }
+    if sampling.top_p != 1:
+        fields["top_p"] = sampling.top_p
+    if sampling.stop:
+        fields["stop"] = list(sampling.stop)
+    return fields
+
+
+def reply_of(body: bytes | dict[str, Any]) -> Reply:
+    """A whole completion. Raises WireError, as paid, for what is none."""
+    found = _read(body)
+    if not found.choices:
+        raise WireError(
+            f"the reply holds no answer: {_shown(body)}", may_be_paid=True, usage=usage_of(found)
+        )
+    choice = found.choices[0]
+    return Reply(
+        text=choice.message.content or "",
+        usage=usage_of(found),
+        logprob=_sum(choice.logprobs),
+        finish_reason=_finish(choice.finish_reason),
+    )
+
+
+class Stream:
+    """Chunks of a stream, put together."""
+
+    def __init__(self) -> None:
+        self.text = ""
+        self._usage: Usage | None = None
+        self._logprob: float | None = None
+        self._finish: FinishReason | None = None
+
+    def take(self, body: bytes | dict[str, Any]) -> str:
+        """The text that a chunk adds. Raises WireError for a chunk that is an error."""
+        found = _read(body)
+        if found.error is not None:
+            raise error_of(200, body, may_be_paid=True)
+        self._usage = usage_of(found) or self._usage
+        if not found.choices:
+            return ""
+        choice = found.choices[0]
+        if (logprob := _sum(choice.logprobs)) is not None:
+            self._logprob = (self._logprob or 0.0) + logprob
+        if choice.finish_reason:
+            self._finish = _finish(choice.finish_reason)
+        fresh = choice.delta.content or ""
+        self.text += fresh
+        return fresh
+
+    def reply(self) -> Reply:
+        """Raises WireError when the stream ended without saying that it is done."""
+        if self._finish is None:
+            raise WireError("the stream broke off", is_transient=True, may_be_paid=True)
+        return Reply(
+            text=self.text, usage=self._usage, logprob=self._logprob, finish_reason=self._finish
+        )
+
+
+def usage_of(found: _Completion) -> Usage | None:
+    """None where the server did not count, or counted nonsense."""
+    try:
+        tokens = _Tokens.model_validate(found.usage)
+    except ValidationError:
+        return None
+    return Usage(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens)
+
+
+def error_of(
+    status: int,
+    body: bytes | dict[str, Any],
+    *,
+    retry_after_s: float | None = None,
+    may_be_paid: bool = False,
+) -> WireError:
+    """What an error response means for us; servers that say what they used are believed."""
+    fields, usage = _error_fields(body)
+    message = str(fields.get("message") or fields.get("detail") or _shown(body))[:_SHOWN_CHARS]
+    name = str(fields.get("code") or fields.get("type") or "")
+    code, transient = meaning_of(status, message, name)
+    return WireError(
+        f"{message} (HTTP {status})" if status != 200 else message,
+        code=code,
+        is_transient=transient,
+        may_be_paid=may_be_paid,
+        usage=usage,
+        retry_after_s=retry_after_s,
+        status=status,
+    )
+
+
+def meaning_of(status: int, message: str, name: str = "") -> tuple[ErrorCode, bool]:
+    """Our code for an error, and whether asking again may help.
+
+    >>> meaning_of(400, "This model's maximum context length is 256 tokens. However, ...")
+    ('context_too_long', False)
+    >>> meaning_of(429, "Slow down"), meaning_of(429, "You have no money", "insufficient_quota")
+    (('failed', True), ('auth', False))
+    """
+    if "context_length" in name or "context_size" in name:
+        return "context_too_long", False
+    if status in (400, 413, 422) and _TOO_LONG.search(message):
+        return "context_too_long", False
+    if status in _REFUSED or "insufficient_quota" in name:
+        return "auth", False
+    if status == 404:
+        return "unreachable", False
+    if status == 408:
+        return "timeout", True
+    return "failed", status in _TRANSIENT
+
+
+def _error_fields(body: bytes | dict[str, Any]) -> tuple[dict[str, Any], Usage | None]:
+    try:
+        found = json.loads(body) if isinstance(body, bytes) else body
+    except ValueError:
+        return {}, None
+    if not isinstance(found, dict):
+        return {}, None
+    inner = found.get("error", found)
+    fields = inner if isinstance(inner, dict) else {"message": inner}
+    return fields, usage_of(_Completion.model_construct(usage=found.get("usage")))
+
+
+def _read(body: bytes | dict[str, Any]) -> _Completion:
+    try:
+        if isinstance(body, bytes):
+            return _Completion.model_validate_json(body)
+        return _Completion.model_validate(body)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(map(str, problem["loc"])) or "body"
+        raise WireError(
+            f"the reply is no chat completion: {place}: {problem['msg']}: {_shown(body)}",
+            is_transient=True,
+            may_be_paid=True,
+        ) from None
+
+
+def _sum(logprobs: _Logprobs | None) -> float | None:
+    if logprobs is None or logprobs.content is None:
+        return None
+    return sum(token.logprob for token in logprobs.content)
+
+
+def _finish(reason: str | None) -> FinishReason:
+    return "length" if reason == "length" else "stop"
+
+
+def _shown(body: bytes | dict[str, Any]) -> str:
+    text = body.decode("utf-8", "replace") if isinstance(body, bytes) else repr(body)
+    text = " ".join(text.split())
+    return text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}..."

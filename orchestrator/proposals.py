@@ -1,0 +1,177 @@
+"""Experts that ``conclave init`` proposes, as lines for conclave.yaml.
+
+What can be found out is: a server's models, their context, LiteLLM's prices. A price that nobody
+tells is written as a line to fill in, and no command accepts it until then.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from pydantic import BaseModel, ValidationError
+
+from experts.errors import ConfigError, UnknownName, UnknownPrice, UserError
+from experts.remote.litellm_prices import listed
+from experts.remote.litellm_wire import INSTALL
+from orchestrator.config import DEFAULT_POLICIES, UNFILLED
+
+_TIMEOUT_S = 10
+_MAX_BYTES = 10 << 20
+_PRICES = f"    prices: {{input_usd_per_mtok: {UNFILLED}, output_usd_per_mtok: {UNFILLED}}}\n"
+
+
+class ServedModel(BaseModel):
+    """What ``/v1/models`` tells of a model."""
+
+    id: str
+    max_model_len: int | None = None
+    """Context in tokens; vLLM says it, most others do not."""
+
+
+class _Models(BaseModel):
+    data: list[ServedModel]
+
+
+class Proposals:
+    """Entries under ``experts:``, each with a name of its own."""
+
+    def __init__(self) -> None:
+        self.entries: list[str] = []
+        self._names: set[str] = set(DEFAULT_POLICIES)
+
+    def add_server(
+        self, base_url: str, *, only: Sequence[str] = (), api_key_env: str | None = None
+    ) -> None:
+        """An entry for each model, or for those named.
+
+        Raises UserError when the server cannot be asked, and UnknownName for a model that it lacks.
+        """
+        models = served_models(base_url, api_key_env)
+        by_id = {m.id: m for m in models}
+        for name in only:
+            if name not in by_id:
+                raise UnknownName(name, by_id, what=f"model of {base_url}:")
+        for found in [by_id[name] for name in only] or models:
+            entry = self._head("openai", found.id) + f"    base_url: {_quoted(base_url)}\n"
+            entry += f"    model: {_quoted(found.id)}\n"
+            if api_key_env:
+                entry += f"    api_key_env: {api_key_env}\n"
+            if found.max_model_len:
+                entry += f"    context_tokens: {found.max_model_len}\n"
+            self.entries.append(entry + _PRICES)
+
+    def add_litellm(self, model: str) -> None:
+        """An entry with the prices of LiteLLM's table, to be filled in where it has none.
+
+        Raises ConfigError where LiteLLM is not installed.
+        """
+        entry = self._head("litellm", model) + f"    model: {_quoted(model)}\n"
+        try:
+            known = listed(model, INSTALL)
+        except UnknownPrice:
+            self.entries.append(entry + _PRICES)
+            return
+        p = known.prices
+        self.entries.append(
+            f"{entry}    # Prices of {known.source}: {p.input_usd_per_mtok:g} $ in, "
+            f"{p.output_usd_per_mtok:g} $ out a million tokens. Yours, if they differ:\n"
+            f"    # prices: {{input_usd_per_mtok: {p.input_usd_per_mtok:g}, "
+            f"output_usd_per_mtok: {p.output_usd_per_mtok:g}}}\n"
+        )
+
+    def add_local(self, folder: Path, base: Path) -> None:
+        """An entry for a folder; written relative to the file where it lies below it.
+
+        Raises ConfigError for a folder that is no model.
+        """
+        if not (folder / "config.json").is_file():
+            raise ConfigError(
+                f"{folder} has no config.json. --local takes a Hugging Face model folder "
+                "(config.json, *.safetensors, tokenizer.json)."
+            )
+        place = folder.resolve()
+        base = base.resolve()
+        written = place.relative_to(base) if place.is_relative_to(base) else place
+        entry = self._head("local", place.name) + f"    folder: {_quoted(str(written))}\n"
+        self.entries.append(entry + _PRICES)
+
+    def _head(self, kind: str, model: str) -> str:
+        return f"  - kind: {kind}\n    name: {self._name(model)}\n"
+
+    def _name(self, model: str) -> str:
+        """Of a model id: its last part, as it may stand in a request, and not taken yet."""
+        last = model.rstrip("/").rpartition("/")[2]
+        stem = re.sub(r"[^A-Za-z0-9._-]+", "-", last).lstrip("._-") or "model"
+        name, n = stem, 1
+        while name in self._names:
+            n += 1
+            name = f"{stem}-{n}"
+        self._names.add(name)
+        return name
+
+
+def served_models(base_url: str, api_key_env: str | None = None) -> list[ServedModel]:
+    """The models of a server with OpenAI's protocol.
+
+    Raises UserError, saying what was tried, when there is none, or it does not answer as one.
+    """
+    url = f"{base_url.rstrip('/')}/models"
+    if not url.startswith(("http://", "https://")):
+        raise UserError(f"{base_url!r} is no URL. Write it with http:// or https://, up to /v1.")
+    headers = {}
+    if api_key_env:
+        if not (key := os.environ.get(api_key_env)):
+            raise UserError(
+                f"The environment variable {api_key_env} is not set. Set it: "
+                f"export {api_key_env}=..., or leave --api-key-env out."
+            )
+        headers["authorization"] = f"Bearer {key}"
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - checked above
+    try:
+        with _NO_REDIRECTS.open(request, timeout=_TIMEOUT_S) as response:
+            body = response.read(_MAX_BYTES)
+    except urllib.error.HTTPError as error:
+        hint = ""
+        if error.code in (401, 403):
+            hint = " Name the variable that holds its key with --api-key-env."
+        elif error.code == 404 and not base_url.rstrip("/").endswith("/v1"):
+            hint = f" Did you mean {base_url.rstrip('/')}/v1?"
+        raise UserError(f"{url} answered with HTTP {error.code}.{hint}") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        raise UserError(
+            f"Cannot reach {url}: {reason}. Start the server, or write the entry by hand: "
+            "conclave init shows how."
+        ) from None
+    try:
+        models = _Models.model_validate_json(body).data
+    except ValidationError:
+        raise UserError(
+            f"{url} does not list models as OpenAI's protocol does. Is the URL the one up to /v1?"
+        ) from None
+    if not models:
+        raise UserError(f"{url} lists no models. Load one there first.")
+    return models
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A redirect would take the key to somebody else."""
+
+    def redirect_request(self, *args: object, **kwargs: object) -> None:
+        return None
+
+
+_NO_REDIRECTS = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
+
+
+def _quoted(text: str) -> str:
+    """As YAML: plain where nothing in it could be taken for something else."""
+    if re.fullmatch(r"[A-Za-z][\w./-]*|https?://[\w./:-]+|/[\w./-]+", text):
+        return text
+    return json.dumps(text, ensure_ascii=False)

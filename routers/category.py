@@ -103,9 +103,18 @@ class CategoryRouter:
     def score(self, features: Features) -> Scores:
         if not hasattr(self, "profiles_"):
             raise NotFitted("CategoryRouter.score was called before fit.")
-        annotation = self.annotator_.annotate(features.embeddings)
+        return self.score_annotated(*self.annotate(features.embeddings), features.n_chars)
+
+    def annotate(self, embeddings: np.ndarray) -> tuple[Annotation, np.ndarray]:
+        """Step one: which skills, and (n_queries,) whether the question is a general one."""
+        annotation = self.annotator_.annotate(embeddings)
+        return annotation, self._is_general(annotation)
+
+    def score_annotated(
+        self, annotation: Annotation, is_general: np.ndarray, n_chars: np.ndarray
+    ) -> Scores:
+        """Step two, for an annotation from wherever; its skills are those of the router."""
         beliefs = self._beliefs_
-        is_general = self._is_general(annotation)
         p = annotation.p_skill @ beliefs.mean
         # Two sources of doubt: the rate of each skill, and which skill it is.
         variance = annotation.p_skill @ beliefs.second_moment - p**2
@@ -115,7 +124,7 @@ class CategoryRouter:
         p = apply(p)
         p[is_general], spread[is_general] = beliefs.general, beliefs.general_sd
         prices = [self.prices[arm] for arm in self.arms_]
-        cost_usd, latency_s = self.costs_.expect(features.n_chars, annotation.p_skill, prices)
+        cost_usd, latency_s = self.costs_.expect(n_chars, annotation.p_skill, prices)
         return Scores(
             arms=self.arms_,
             p_correct=p,

@@ -87,8 +87,8 @@ class NeighbourAnnotator:
         weights = np.exp(self.sharpness * (cosines - cosines.max(axis=1, keepdims=True)))
         n, n_skills = len(embeddings), len(self.skills)
         cells = self.labels_[nearest] + n_skills * np.arange(n)[:, None]
-        p_skill = np.bincount(cells.ravel(), weights.ravel(), n * n_skills).reshape(n, n_skills)
-        p_skill /= p_skill.sum(axis=1, keepdims=True)
+        votes = np.bincount(cells.ravel(), weights.ravel(), n * n_skills).reshape(n, n_skills)
+        p_skill = votes / votes.sum(axis=1, keepdims=True)
         top = np.sort(cosines, axis=1)[:, -N_NEAREST:]
         return Annotation(p_skill=p_skill, novelty=1 - top.mean(axis=1))
 

@@ -42,7 +42,8 @@ class TorchMiniLMEmbedder:
     Slower by far, and importing what it needs takes seconds.
     """
 
-    name = MINILM_TORCH
+    name = MINILM
+    """One space: what was fitted with either serves with the other."""
 
     def __init__(self, batch_size: int = 64) -> None:
         self._batch_size = batch_size

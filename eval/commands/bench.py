@@ -14,6 +14,7 @@ from orchestrator.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from eval.bench_decision import Report
     from eval.bench_serve import Timing
 
 bench = typer.Typer(name="bench", help="How fast things are on this machine.", no_args_is_help=True)
@@ -21,11 +22,6 @@ bench = typer.Typer(name="bench", help="How fast things are on this machine.", n
 
 def register(app: typer.Typer) -> None:
     app.add_typer(bench)
-
-
-@bench.callback()
-def _several() -> None:
-    """Keeps ``serve`` a command of its own while it is the only one."""
 
 
 @bench.command()
@@ -59,4 +55,49 @@ def format_timings(timings: Sequence[Timing]) -> Table:
     for t in timings:
         goal = "" if t.goal_s is None else f"< {t.goal_s * 1000:.0f}"
         table.add_row(t.name, str(t.n), f"{t.p50_s * 1000:.1f}", f"{t.p95_s * 1000:.1f}", goal)
+    return table
+
+
+@bench.command()
+def decision(
+    n: Annotated[int, typer.Option(help="Questions to decide about.", min=20)] = 300,
+    seed: Annotated[int, typer.Option(help="Which questions are drawn.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Which expert to ask: how long deciding takes on one thread, beside two other routers.
+
+    The last line is JSON. Exit code 1 when a median misses its goal.
+    """
+    from rich.console import Console
+
+    from eval.bench_decision import run_bench
+
+    report = run_bench(n, seed=seed)
+    if not as_json:
+        Console().print(format_decisions(report))
+    typer.echo(json.dumps({"n": n, "seed": seed, **asdict(report)}))
+    if any(t.goal_s is not None and t.p50_s > t.goal_s for t in report.latencies):
+        raise typer.Exit(1)
+
+
+def format_decisions(report: Report) -> Table:
+    """Milliseconds and right categories, with 95 % intervals; who is missing below."""
+    from rich.table import Table
+
+    from eval.bench_decision import INSTALL
+
+    missing = f"Not installed: {', '.join(report.missing)}. {INSTALL}" if report.missing else None
+    table = Table(
+        "", "n", "p50 ms", "95 %", "p95 ms", "goal ms", "category right", "95 % ",
+        title="A decision, one thread", title_justify="left", caption=missing,
+    )  # fmt: skip
+    for t in report.latencies:
+        low, high = (s * 1000 for s in t.p50_interval_s)
+        right = "" if t.right is None else f"{t.right:.1%}"
+        interval = "{:.0%}-{:.0%}".format(*t.right_interval) if t.right_interval else ""
+        goal = "" if t.goal_s is None else f"< {t.goal_s * 1000:g}"
+        table.add_row(
+            t.name, str(t.n), f"{t.p50_s * 1000:.2f}", f"{low:.2f}-{high:.2f}",
+            f"{t.p95_s * 1000:.2f}", goal, right, interval,
+        )  # fmt: skip
     return table

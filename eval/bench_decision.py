@@ -1,8 +1,9 @@
 """What a routing decision costs in time, on one thread, beside its floor and two peers.
 
-Every contestant is given every question, one after the other, in an order that rotates from
-question to question, so whatever else the machine does hits all alike. Questions are generated ones
-of the validation split, in wordings that no router here was fitted on. Where a contestant names a
+Every contestant is given every question, one after the other, in an order drawn anew for each, so
+that whatever else the machine does hits all alike. Those on torch get every fifth question only:
+their weights push everybody else's out of the caches. Questions are generated ones of the
+validation split, in wordings that no router here was fitted on. Where a contestant names a
 category, the share of right ones stands beside: speed is no merit on its own.
 
 The floor is the encoder's forward pass alone. Peers are optional (extra ``bench``):
@@ -30,9 +31,12 @@ from typing import Any
 import numpy as np
 
 from eval.questions import Question, lab_questions
-from eval.statistics import wilson_interval
+from eval.statistics import Z95, wilson_interval
 from experts.errors import ConclaveError
 from experts.values import Message, Query
+from skills.embedders import Embedder
+from skills.minilm import MiniLMEmbedder, minilm_folder
+from skills.taxonomy import Taxonomy
 
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 N_WARM_UP = 20
@@ -53,10 +57,13 @@ class Latency:
 
     name: str
     n: int
-    p50_s: float
-    p50_interval_s: tuple[float, float]
+    p50_s: float | None
+    """None where n is 0, like what follows."""
+    p50_interval_s: tuple[float, float] | None
     """95 %, from order statistics."""
-    p95_s: float
+    p95_s: float | None
+    cpu_p50_s: float | None
+    """Of processor time: what is left of p50 when nobody else wants the processor."""
     right: float | None = None
     """Share of questions whose category was named right; None where none is named."""
     right_interval: tuple[float, float] | None = None
@@ -98,45 +105,47 @@ def measure(n: int, *, seed: int) -> Report:
     per_skill = -(-n // _n_skills())
     drawn = lab_questions(per_skill, "val", held_out_wording=True, seed=seed)
     questions = [drawn[i] for i in np.random.default_rng(seed).permutation(len(drawn))[:n]]
-    ours, settles = _ours()
-    peers, missing = _peers()
-    contestants = {**_floors(), **ours, **peers}
+    category_of = Taxonomy.load().category_of
+    minilm = MiniLMEmbedder(n_threads=1)
+    ours, settles = _ours(minilm)
+    peers, missing = _peers(minilm)
+    contestants = {**_floors(minilm), **ours, **peers}
     texts = [q.question for q in questions]
     for text in texts[:N_WARM_UP]:
         for decide in contestants.values():
             decide(text)
-    seconds: dict[str, list[float]] = {name: [] for name in contestants}
-    said: dict[str, list[str | None]] = {name: [] for name in contestants}
-    names = list(contestants)
-    for turn, text in enumerate(texts):
-        for k in range(len(names)):
-            name = names[(turn + k) % len(names)]
-            started = time.perf_counter()
-            category = contestants[name](text)
-            seconds[name].append(time.perf_counter() - started)
-            said[name].append(category)
+    rng = np.random.default_rng(seed)
+    asked: dict[str, list[_Asked]] = {name: [] for name in contestants}
+    for turn, question in enumerate(questions):
+        for name in rng.permutation(list(contestants)):
+            if name in _ON_TORCH and turn % 5:
+                continue
+            cpu, started = time.process_time(), time.perf_counter()
+            category = contestants[name](question.question)
+            seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+            asked[name].append(_Asked(seconds, cpu_s, category, category_of[str(question.skill)]))
+    rows = []
     settled = settles(texts)
-    rows = [_latency(name, seconds[name], said[name], questions) for name in names]
-    fast = np.array(seconds[SHIPPED])
-    rows.insert(
-        1 + names.index(SHIPPED),
-        _latency(
-            f"  of these, settled by words ({settled.mean():.0%})", fast[settled].tolist(), [], []
-        ),
-    )
-    rows.insert(
-        2 + names.index(SHIPPED),
-        _latency("  of these, embedded", fast[~settled].tolist(), [], []),
-    )
-    goals = {names[0]: GOAL_ENCODE_S, rows[1 + names.index(SHIPPED)].name: GOAL_SETTLED_S}
-    return Report(
-        latencies=[replace(row, goal_s=goals.get(row.name)) for row in rows],
-        missing=missing,
-        settled_share=float(settled.mean()),
-    )
+    for name, answers in asked.items():
+        rows.append(_latency(name, answers, goal_s=GOAL_ENCODE_S if name == ENCODER else None))
+        if name == SHIPPED:
+            parts = [a for a, s in zip(answers, settled, strict=True) if s]
+            others = [a for a, s in zip(answers, settled, strict=True) if not s]
+            rows.append(_latency("  settled by words", parts, goal_s=GOAL_SETTLED_S))
+            rows.append(_latency("  embedded", others))
+    return Report(latencies=rows, missing=missing, settled_share=float(settled.mean()))
 
 
-SHIPPED = "Conclave as shipped: words, else MiniLM"
+ENCODER, SHIPPED = "encoder, 26 tokens", "Conclave"
+_ON_TORCH = ("encoder on torch", "no shortcut, torch")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    seconds: float
+    cpu_s: float
+    said: str | None
+    truth: str
 
 
 def _n_skills() -> int:
@@ -145,42 +154,38 @@ def _n_skills() -> int:
     return len(SKILLS)
 
 
-def _floors() -> dict[str, Decide]:
-    """Encoders alone: a question of 26 tokens from text to vector, and forward passes."""
+def _floors(minilm: Embedder) -> dict[str, Decide]:
+    """The encoder alone, from text to vector; on torch the forward pass alone."""
     import torch
-
-    from skills.embedders import MiniLMEmbedder, TorchMiniLMEmbedder
+    from transformers import AutoTokenizer, BertModel
 
     torch.set_num_threads(1)
-    ours, reference = MiniLMEmbedder(n_threads=1), TorchMiniLMEmbedder()
-    reference.embed(["warming up"])
-    tokenizer, model = reference._parts
+    tokenizer = AutoTokenizer.from_pretrained(str(minilm_folder()))
+    model = BertModel.from_pretrained(str(minilm_folder()), add_pooling_layer=False).eval()
 
-    def long(text: str) -> None:
-        ours.embed([TWENTY_SIX_TOKENS])
+    def encode_26_tokens(text: str) -> None:
+        minilm.embed([TWENTY_SIX_TOKENS])
 
-    def forward(text: str) -> None:
-        ours.embed([text])
+    def encode(text: str) -> None:
+        minilm.embed([text])
 
-    encoded: dict[str, Any] = {}
-
-    def forward_torch(text: str) -> None:
+    def encode_on_torch(text: str) -> None:
         with torch.inference_mode():
-            model(**encoded.setdefault(text, tokenizer([text], return_tensors="pt")))
+            model(**tokenizer([text], return_tensors="pt"))
 
     return {
-        "encoder alone, one question of 26 tokens": long,
-        "floor: encoder alone, these questions": forward,
-        "floor: the same on torch, forward pass": forward_torch,
+        ENCODER: encode_26_tokens,
+        "encoder (floor)": encode,
+        "encoder on torch": encode_on_torch,
     }
 
 
-def _ours() -> tuple[dict[str, Decide], Callable[[Sequence[str]], np.ndarray]]:
+def _ours(minilm: Embedder) -> tuple[dict[str, Decide], Callable[[Sequence[str]], np.ndarray]]:
     """Conclave's whole decision with each embedder, the shortcut on and off."""
     from orchestrator.conclave import Conclave
     from orchestrator.config import Config
     from orchestrator.ledger import Ledger
-    from skills.embedders import HashingEmbedder, MiniLMEmbedder, TorchMiniLMEmbedder
+    from skills.embedders import HashingEmbedder, TorchMiniLMEmbedder
 
     ledger = Ledger(":memory:")
     shipped = Conclave.shipped(Config(), ledger=ledger)
@@ -211,14 +216,12 @@ def _ours() -> tuple[dict[str, Decide], Callable[[Sequence[str]], np.ndarray]]:
             return np.zeros(len(texts), bool)
         return fitted.shortcut.annotate(texts)[1]
 
-    minilm, hashing = MiniLMEmbedder(n_threads=1), HashingEmbedder()
+    hashing = HashingEmbedder()
     return {
         SHIPPED: made(fitted, minilm),
-        "Conclave, shortcut off": made(plain, minilm),
-        "Conclave, shortcut off, MiniLM on torch": made(plain, TorchMiniLMEmbedder()),
-        "Conclave, shortcut off, hashing": made(
-            replace(plain, router=_on(hashing, plain.router)), hashing
-        ),
+        "no shortcut": made(plain, minilm),
+        "no shortcut, torch": made(plain, TorchMiniLMEmbedder()),
+        "no shortcut, hashing": made(replace(plain, router=_on(hashing, plain.router)), hashing),
     }, settles
 
 
@@ -244,10 +247,14 @@ def _on(embedder: Any, router: Any) -> Any:
     return other
 
 
-def _peers() -> tuple[dict[str, Decide], list[str]]:
+def _peers(minilm: Embedder) -> tuple[dict[str, Decide], list[str]]:
     made: dict[str, Decide] = {}
     missing = []
-    for name, make in {"litellm": _litellm, "semantic-router": _semantic_router}.items():
+    makers: dict[str, Callable[[], dict[str, Decide]]] = {
+        "litellm": _litellm,
+        "semantic-router": lambda: _semantic_router(minilm),
+    }
+    for name, make in makers.items():
         try:
             made |= make()
         except ImportError:
@@ -271,18 +278,14 @@ def _litellm() -> dict[str, Decide]:
         tier, _, _ = router.classify(text)
         router.get_model_for_tier(tier)
 
-    return {"litellm, complexity router (rules)": decide}
+    return {"litellm complexity": decide}
 
 
-def _semantic_router() -> dict[str, Decide]:
+def _semantic_router(minilm: Embedder) -> dict[str, Decide]:
     from semantic_router import IndexedRouter, Route
     from semantic_router.encoders import DenseEncoder
 
-    from orchestrator.conclave import SHIPPED_STATE
-    from skills.embedders import MiniLMEmbedder
-
-    category_of = json.loads((SHIPPED_STATE / "fitted.json").read_text("utf-8"))["category_of"]
-    minilm = MiniLMEmbedder(n_threads=1)
+    category_of = Taxonomy.load().category_of
 
     class OurMiniLM(DenseEncoder):  # type: ignore[misc, unused-ignore]
         """Its encoders fetch weights from a hub or ask a service; ours is here."""
@@ -297,39 +300,28 @@ def _semantic_router() -> dict[str, Decide]:
 
     utterances: dict[str, list[str]] = {}
     for question in _references():
-        utterances.setdefault(category_of[question.skill], []).append(question.question)
+        utterances.setdefault(category_of[str(question.skill)], []).append(question.question)
     routes = [Route(name=name, utterances=texts) for name, texts in utterances.items()]
     router: Any = IndexedRouter(encoder=OurMiniLM(), routes=routes)
-    return {"semantic-router, our MiniLM": lambda text: router(text).name}
+    return {"semantic-router": lambda text: router(text).name}
 
 
-def _latency(
-    name: str, seconds: Sequence[float], said: Sequence[str | None], questions: Sequence[Question]
-) -> Latency:
-    from orchestrator.conclave import SHIPPED_STATE
-
-    times, n = np.sort(seconds), len(seconds)
-    if not n:
-        nothing = float("nan")
-        return Latency(
-            name=name, n=0, p50_s=nothing, p50_interval_s=(nothing, nothing), p95_s=nothing
-        )
-    # Ranks of the median's interval: the binomial's, as a normal.
-    half = 1.96 * np.sqrt(n) / 2
+def _latency(name: str, asked: Sequence[_Asked], *, goal_s: float | None = None) -> Latency:
+    times, n = np.sort([a.seconds for a in asked]), len(asked)
+    named = [a.said == a.truth for a in asked if a.said is not None]
+    # Ranks of the median's interval: the binomial's, as a normal's.
+    half = Z95 * np.sqrt(n) / 2
     low, high = max(0, int(n / 2 - half)), min(n - 1, int(np.ceil(n / 2 + half)))
-    right, interval = None, None
-    if any(s is not None for s in said):
-        category_of = json.loads((SHIPPED_STATE / "fitted.json").read_text("utf-8"))["category_of"]
-        n_right = sum(s == category_of[q.skill] for s, q in zip(said, questions, strict=True))
-        right, interval = n_right / n, wilson_interval(n_right, n)
     return Latency(
         name=name,
         n=n,
-        p50_s=float(np.median(times)),
-        p50_interval_s=(float(times[low]), float(times[high])),
-        p95_s=float(np.quantile(times, 0.95)),
-        right=right,
-        right_interval=interval,
+        p50_s=float(np.median(times)) if n else None,
+        p50_interval_s=(float(times[low]), float(times[high])) if n else None,
+        p95_s=float(np.quantile(times, 0.95)) if n else None,
+        cpu_p50_s=float(np.median([a.cpu_s for a in asked])) if n else None,
+        right=sum(named) / n if named else None,
+        right_interval=wilson_interval(sum(named), n) if named else None,
+        goal_s=goal_s,
     )
 
 

@@ -54,7 +54,7 @@ class QuickAnnotator:
             coefficients = np.concatenate([-coefficients, coefficients]) / 2
             intercepts = np.concatenate([-intercepts, intercepts]) / 2
         index = {s: i for i, s in enumerate(skills)}
-        columns = [index[str(s)] for s in model.classes_]
+        columns = np.array([index[str(s)] for s in model.classes_])
         self.skills = tuple(skills)
         self.weights_ = np.zeros((self.n_buckets, len(skills)), np.float32)
         self.weights_[np.ix_(used, columns)] = coefficients.T

@@ -80,7 +80,7 @@ class Report:
     """Of the questions, by the shortcut."""
 
 
-def run_bench(n: int, *, seed: int = 0) -> Report:
+def run_bench(n: int, *, seed: int = 0, peers: bool = True) -> Report:
     """Time all contestants on ``n`` questions, in a process with one thread."""
     environment = {
         **os.environ,
@@ -88,7 +88,7 @@ def run_bench(n: int, *, seed: int = 0) -> Report:
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     }
     run = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "eval.bench_decision", str(n), str(seed)],
+        [sys.executable, "-m", "eval.bench_decision", str(n), str(seed), str(int(peers))],
         capture_output=True,
         text=True,
         env=environment,
@@ -100,7 +100,7 @@ def run_bench(n: int, *, seed: int = 0) -> Report:
     return Report(**{**told, "latencies": [Latency(**row) for row in told["latencies"]]})
 
 
-def measure(n: int, *, seed: int) -> Report:
+def measure(n: int, *, seed: int, peers: bool) -> Report:
     """As ``run_bench``, in this process and with its threads."""
     per_skill = -(-n // _n_skills())
     drawn = lab_questions(per_skill, "val", held_out_wording=True, seed=seed)
@@ -108,10 +108,10 @@ def measure(n: int, *, seed: int) -> Report:
     category_of = Taxonomy.load().category_of
     minilm = MiniLMEmbedder(n_threads=1)
     ours, settles = _ours(minilm)
-    peers, missing = _peers(minilm)
-    contestants = {**_floors(minilm), **ours, **peers}
+    others, missing = _peers(minilm) if peers else ({}, [])
+    contestants = {**_floors(minilm), **ours, **others}
     texts = [q.question for q in questions]
-    for text in texts[:N_WARM_UP]:
+    for text in texts[: min(N_WARM_UP, n // 4)]:
         for decide in contestants.values():
             decide(text)
     rng = np.random.default_rng(seed)
@@ -130,9 +130,9 @@ def measure(n: int, *, seed: int) -> Report:
         rows.append(_latency(name, answers, goal_s=GOAL_ENCODE_S if name == ENCODER else None))
         if name == SHIPPED:
             parts = [a for a, s in zip(answers, settled, strict=True) if s]
-            others = [a for a, s in zip(answers, settled, strict=True) if not s]
-            rows.append(_latency("  settled by words", parts, goal_s=GOAL_SETTLED_S))
-            rows.append(_latency("  embedded", others))
+            rest = [a for a, s in zip(answers, settled, strict=True) if not s]
+            rows.append(_latency("- settled by words", parts, goal_s=GOAL_SETTLED_S))
+            rows.append(_latency("- embedded", rest))
     return Report(latencies=rows, missing=missing, settled_share=float(settled.mean()))
 
 
@@ -326,4 +326,5 @@ def _latency(name: str, asked: Sequence[_Asked], *, goal_s: float | None = None)
 
 
 if __name__ == "__main__":
-    print(json.dumps(asdict(measure(int(sys.argv[1]), seed=int(sys.argv[2])))))  # noqa: T201
+    _n, _seed, _with_peers = map(int, sys.argv[1:])
+    print(json.dumps(asdict(measure(_n, seed=_seed, peers=bool(_with_peers)))))  # noqa: T201

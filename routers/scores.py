@@ -24,7 +24,8 @@ class QueryScores:
     latency_s: np.ndarray
     """Expected seconds of one call."""
     novelty: float
-    """1 - cosine to the nearest questions that the router knows; in [0, 2]."""
+    """1 - cosine to the nearest questions that the router knows; in [0, 2]. Of a question that its
+    words settled (routers/shortcut.py): the share of these that no known question has."""
     is_general: bool
     """The question is unlike all that is known: beliefs are the general ones."""
     skills: Mapping[str, float]

@@ -62,6 +62,7 @@ def format_timings(timings: Sequence[Timing]) -> Table:
 def decision(
     n: Annotated[int, typer.Option(help="Questions to decide about.", min=20)] = 300,
     seed: Annotated[int, typer.Option(help="Which questions are drawn.")] = 0,
+    peers: Annotated[bool, typer.Option(help="Time other routers, too, if installed.")] = True,
     as_json: JsonOption = False,
 ) -> None:
     """Which expert to ask: how long deciding takes on one thread, beside two other routers.
@@ -72,7 +73,7 @@ def decision(
 
     from eval.bench_decision import run_bench
 
-    report = run_bench(n, seed=seed)
+    report = run_bench(n, seed=seed, peers=peers)
     if not as_json:
         Console().print(format_decisions(report))
     typer.echo(json.dumps({"n": n, "seed": seed, **asdict(report)}))
@@ -83,15 +84,17 @@ def decision(
 def format_decisions(report: Report) -> Table:
     """Milliseconds, and the share of right categories with its 95 % interval; below, who is
     missing."""
+    from rich.markup import escape
     from rich.table import Table
 
     from eval.bench_decision import INSTALL
 
-    missing = f"Not installed: {', '.join(report.missing)}. {INSTALL}" if report.missing else None
+    names = ", ".join(report.missing)
+    missing = escape(f"Not installed: {names}. In an environment of its own: {INSTALL}")
     table = Table(
         "", "n", "p50 ms", "p95 ms", "cpu ms", "goal", "right", "95 %",
         title="A decision on one thread; right: its category", title_justify="left",
-        caption=missing,
+        caption=missing if report.missing else None, padding=(0, 0),
     )  # fmt: skip
     for t in report.latencies:
         table.add_row(

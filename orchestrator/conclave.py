@@ -39,7 +39,6 @@ from orchestrator.pool import make_experts
 from orchestrator.records import answer_row, decision_row
 from orchestrator.strategies import make_strategy
 from orchestrator.strategies.single import only
-from routers.outcomes import Features
 from routers.policy import choose_plan
 from skills.embedders import Embedder, make_embedder
 
@@ -85,7 +84,10 @@ class Conclave:
         experts = make_experts(config)
         embedder = make_embedder(config.embedder)
         try:
-            fitted: Fitted | NotFitted = load(config, Pool.of(experts.values()), embedder)
+            loaded = load(config, Pool.of(experts.values()), embedder)
+            fitted: Fitted | NotFitted = (
+                loaded if config.shortcut else replace(loaded, shortcut=None)
+            )
         except NotFitted as reason:
             fitted = reason
         return cls(
@@ -117,11 +119,8 @@ class Conclave:
             )
         fitted = self.require_fitted()
         started = time.perf_counter()
-        features = Features(
-            embeddings=self.embedder.embed([q.text for q in queries]),
-            n_chars=np.array([sum(len(m.content) for m in q.messages) for q in queries]),
-        )
-        scores = fitted.router.score(features)
+        n_chars = np.array([sum(len(m.content) for m in q.messages) for q in queries])
+        scores = fitted.score([q.text for q in queries], n_chars, self.embedder.embed)
         chosen = []
         for i, query in enumerate(queries):
             row = scores.row(i).allowed(query.limits.experts)

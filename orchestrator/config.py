@@ -144,6 +144,8 @@ class Config(_Strict):
     )
     """Where the ledger and fitted state live."""
     embedder: str = "minilm"
+    shortcut: bool = True
+    """Questions whose words alone settle the skill are not embedded."""
     taxonomy: Path | None = None
     """None is the shipped one."""
     experts: list[ExpertSettings] = [BundledExperts(kind="bundled")]

@@ -10,7 +10,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -21,9 +21,13 @@ from experts.errors import NotFitted
 from experts.expert import Pool
 from routers.category import CategoryRouter
 from routers.confidence import AnswerConfidence
+from routers.outcomes import Features
 from routers.plans import PlanOutlooks
+from routers.scores import Scores
+from routers.shortcut import Shortcut
 
 _FORMAT = 2
+_SHORTCUT = "shortcut."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +37,8 @@ class Fitted:
     router: CategoryRouter
     confidence: AnswerConfidence
     outlooks: PlanOutlooks
+    shortcut: Shortcut | None = None
+    """Spares clear questions the encoder; None where it did not prove itself."""
     embedder: str
     """Name of the embedder whose vectors the router was fitted on."""
     category_of: Mapping[str, str]
@@ -41,10 +47,34 @@ class Fitted:
     report: Mapping[str, Any]
     """What fitting saw and measured: numbers of outcomes, ledger position, calibration error."""
 
+    def score(
+        self,
+        texts: Sequence[str],
+        n_chars: np.ndarray,
+        embed: Callable[[Sequence[str]], np.ndarray],
+    ) -> Scores:
+        """Beliefs about queries; only texts that the shortcut leaves open are embedded.
+
+        n_chars: (n_queries,) length of the whole conversation.
+        """
+        if self.shortcut is None:
+            return self.router.score(Features(embeddings=embed(texts), n_chars=n_chars))
+        annotation, settled = self.shortcut.annotate(texts)
+        is_general = np.zeros(len(texts), bool)
+        if not settled.all():
+            open_rows = np.flatnonzero(~settled)
+            vectors = embed([texts[int(i)] for i in open_rows])
+            encoded, is_general[open_rows] = self.router.annotate(vectors)
+            annotation.p_skill[open_rows] = encoded.p_skill
+            annotation.novelty[open_rows] = encoded.novelty
+        return self.router.score_annotated(annotation, is_general, n_chars)
+
     def save(self, folder: Path) -> None:
         """Both files are written beside and moved into place: a crash leaves the old ones."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = self.router.state()
+        if self.shortcut is not None:
+            arrays |= {f"{_SHORTCUT}{k}": v for k, v in self.shortcut.state().items()}
         beside = folder / "router.npz.new"
         with beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -91,6 +121,7 @@ class Fitted:
                 "Change `embedder:` back, or fit again: conclave fit"
             )
         prices = {arm: card.prices for card in pool.cards for arm in card.arms}
+        quick = {k.removeprefix(_SHORTCUT): v for k, v in state.items() if k.startswith(_SHORTCUT)}
         router = CategoryRouter(about["category_of"], prices).load_state(state)
         if set(router.arms_) != set(pool.arms):
             missing = sorted(map(str, set(pool.arms) - set(router.arms_)))
@@ -109,6 +140,7 @@ class Fitted:
             )
         return cls(
             router=router,
+            shortcut=Shortcut.from_state(quick) if quick else None,
             confidence=AnswerConfidence.from_state(about["confidence"]),
             outlooks=PlanOutlooks.from_state(about["outlooks"]),
             embedder=about["embedder"],

@@ -28,6 +28,7 @@ from routers.confidence import AnswerConfidence
 from routers.outcomes import Features, Outcomes
 from routers.plans import GENERAL, Plan, PlanOutlooks, ReplayTally
 from routers.scores import Scores
+from routers.shortcut import Shortcut
 from skills.annotate import DescriptorAnnotator
 from skills.embedders import Embedder, make_embedder
 from skills.taxonomy import Taxonomy
@@ -163,6 +164,8 @@ def fit_pool(
     on_stage("fitting the router")
     confidence = AnswerConfidence.fit(blind, outcomes)
     router.fit(features, outcomes)
+    on_stage("looking for a shortcut")
+    shortcut = Shortcut.fit([q.text for q in recorded.queries], outcomes.skills, category_of)
     known = ~np.isnan(outcomes.scores)
     report = {
         "n_questions": len(outcomes),
@@ -182,6 +185,7 @@ def fit_pool(
     }
     return Fitted(
         router=router,
+        shortcut=shortcut,
         confidence=confidence,
         outlooks=outlooks,
         embedder=embedder.name,

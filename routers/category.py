@@ -10,6 +10,7 @@ skill, and its bars are set by pretending, category by category, not to know one
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -29,6 +30,34 @@ MAX_FALSE_GENERAL = 0.02
 """A known question that is taken for a general one loses its specialist; an unknown one that is
 not is asked of the wrong specialist. The first is the traffic, so it sets the bar."""
 _DOUBTS = np.append(np.linspace(0.3, 0.98, 35), 1.0)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Beliefs:
+    """What every decision needs of the profiles, worked out once."""
+
+    mean: np.ndarray
+    """(n_skills, n_arms)."""
+    second_moment: np.ndarray
+    """(n_skills, n_arms)."""
+    general: np.ndarray
+    """(n_arms,) of a question of an unknown skill."""
+    general_sd: np.ndarray
+    """(n_arms,) the mean over skills, as unsure as skills differ."""
+    members: np.ndarray
+    """(n_skills, n_categories) of 0 and 1."""
+
+    @classmethod
+    def of(cls, profiles: SkillProfiles) -> Self:
+        mean, sd = profiles.posterior()
+        names = list(dict.fromkeys(profiles.categories))
+        return cls(
+            mean=mean.T,
+            second_moment=(sd**2 + mean**2).T,
+            general=profiles.overall(),
+            general_sd=np.sqrt((sd**2).mean(axis=1) + mean.var(axis=1)),
+            members=np.array([[c == name for name in names] for c in profiles.categories], float),
+        )
 
 
 class CategoryRouter:
@@ -62,6 +91,7 @@ class CategoryRouter:
             outcomes.scores,
             prior_strength=self.prior_strength,
         )
+        self._beliefs_ = _Beliefs.of(self.profiles_)
         self.costs_ = CostModel.fit(features, outcomes, skills)
         self.max_novelty_, self.max_doubt_ = self._general_bars(features, outcomes.skills)
         self.calibrator_ = Calibrator()
@@ -73,21 +103,28 @@ class CategoryRouter:
     def score(self, features: Features) -> Scores:
         if not hasattr(self, "profiles_"):
             raise NotFitted("CategoryRouter.score was called before fit.")
-        annotation = self.annotator_.annotate(features.embeddings)
-        mean, sd = self.profiles_.posterior()
-        is_general = self._is_general(annotation)
-        p = annotation.p_skill @ mean.T
+        return self.score_annotated(*self.annotate(features.embeddings), features.n_chars)
+
+    def annotate(self, embeddings: np.ndarray) -> tuple[Annotation, np.ndarray]:
+        """Step one: which skills, and (n_queries,) whether the question is a general one."""
+        annotation = self.annotator_.annotate(embeddings)
+        return annotation, self._is_general(annotation)
+
+    def score_annotated(
+        self, annotation: Annotation, is_general: np.ndarray, n_chars: np.ndarray
+    ) -> Scores:
+        """Step two, for an annotation from wherever; its skills are those of the router."""
+        beliefs = self._beliefs_
+        p = annotation.p_skill @ beliefs.mean
         # Two sources of doubt: the rate of each skill, and which skill it is.
-        variance = annotation.p_skill @ (sd**2 + mean**2).T - p**2
+        variance = annotation.p_skill @ beliefs.second_moment - p**2
         sd_raw = np.sqrt(np.maximum(variance, 0))
         apply = self.calibrator_.apply
         spread = (apply(np.minimum(p + sd_raw, 1)) - apply(np.maximum(p - sd_raw, 0))) / 2
         p = apply(p)
-        # Of a question of an unknown skill: the mean over skills, as unsure as skills differ.
-        p[is_general] = self.profiles_.overall()
-        spread[is_general] = np.sqrt((sd**2).mean(axis=1) + mean.var(axis=1))
+        p[is_general], spread[is_general] = beliefs.general, beliefs.general_sd
         prices = [self.prices[arm] for arm in self.arms_]
-        cost_usd, latency_s = self.costs_.expect(features.n_chars, annotation.p_skill, prices)
+        cost_usd, latency_s = self.costs_.expect(n_chars, annotation.p_skill, prices)
         return Scores(
             arms=self.arms_,
             p_correct=p,
@@ -112,10 +149,7 @@ class CategoryRouter:
 
     def _doubt(self, annotation: Annotation) -> np.ndarray:
         """(n,) 1 - probability of the likeliest category."""
-        categories = [self.category_of[s] for s in self.annotator_.skills]
-        names = list(dict.fromkeys(categories))
-        members = np.array([[c == name for name in names] for c in categories], float)
-        doubt: np.ndarray = 1 - (annotation.p_skill @ members).max(axis=1)
+        doubt: np.ndarray = 1 - (annotation.p_skill @ self._beliefs_.members).max(axis=1)
         return doubt
 
     def _is_general(self, annotation: Annotation) -> np.ndarray:
@@ -188,6 +222,7 @@ class CategoryRouter:
             trials=own["trials"],
             prior_strength=float(own["prior_strength"]),
         )
+        self._beliefs_ = _Beliefs.of(self.profiles_)
         self.max_novelty_, self.max_doubt_ = (float(v) for v in own["bars"])
         x, y = own["knots"]
         self.calibrator_ = Calibrator(tuple(float(v) for v in x), tuple(float(v) for v in y))

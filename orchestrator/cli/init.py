@@ -15,9 +15,13 @@ _TEMPLATE = """\
 # changes the default.
 # data_dir: ~/.conclave
 
-# What questions are compared by: minilm (installed with Conclave), hashing (no model, faster), or
-# a sentence-transformers model by id or folder (./folder), with the extra of that name installed.
+# What questions are compared by: minilm (installed with Conclave), minilm-torch (the same in single
+# precision, slower), hashing (no model, faster), or a sentence-transformers model by id or folder
+# (./folder), with the extra of that name installed.
 embedder: minilm
+
+# Questions whose words alone settle the skill are not embedded: a decision in a tenth of the time.
+shortcut: true
 
 # Skills under categories, as JSON; the shipped taxonomy when nothing is said.
 # taxonomy: taxonomy.json

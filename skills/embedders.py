@@ -139,9 +139,31 @@ class SentenceTransformerEmbedder:
         return vectors.astype(np.float32)
 
 
+class JointEmbedder:
+    """Two embedders side by side: the cosine is 0.7 of the first's and 0.3 of the second's.
+
+    Meaning and wording each tell what the other does not: with MiniLM and hashing all routers of
+    ``eval`` predict better than with either (docs/lab-notes.md).
+    """
+
+    def __init__(self, first: Embedder, second: Embedder) -> None:
+        self._parts = ((first, _FIRST_SHARE), (second, 1 - _FIRST_SHARE))
+        self.name = f"{first.name}+{second.name}"
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        parts = [embedder.embed(texts) * np.float32(np.sqrt(w)) for embedder, w in self._parts]
+        return np.concatenate(parts, axis=1)
+
+
+_FIRST_SHARE = 0.7
+
+
 def make_embedder(spec: str) -> Embedder:
-    """``minilm``, ``minilm-torch``, ``hashing`` (or ``hashing-512``), or a sentence-transformers id
-    or folder."""
+    """``minilm``, ``minilm-torch``, ``hashing`` (or ``hashing-512``), a sentence-transformers id or
+    folder, or two of these joined by a plus sign."""
+    first, plus, second = spec.partition("+")
+    if plus and first and second:
+        return JointEmbedder(make_embedder(first), make_embedder(second))
     if spec == MINILM:
         return MiniLMEmbedder()
     if spec == MINILM_TORCH:

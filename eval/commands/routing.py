@@ -43,7 +43,9 @@ def routing(
     allow_pickle: Annotated[
         bool, typer.Option(help="Open pickles: they can run code. Only for files you trust.")
     ] = False,
-    embedder: Annotated[str, typer.Option(help="As in conclave.yaml.")] = "minilm",
+    embedder: Annotated[
+        str, typer.Option(help="As in conclave.yaml; two are joined by a plus.")
+    ] = "minilm+hashing-512",
     seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
     report: Annotated[
         Path | None, typer.Option(help="Write the findings as one HTML file, with charts.")

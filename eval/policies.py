@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from eval.composing import composed
-from eval.routing import Point, Sides, baselines, blind_and_test, routed
+from eval.mixing import cheapest_mixture
+from eval.routing import NOT_POLICIES, Point, Sides, baselines, blind_and_test, routed
 from routers.estimators import ESTIMATORS, Estimator
 
 
@@ -29,4 +30,8 @@ def all_points(
         points += routed(name, *blind_and_test(make, sides), sides, decision_usd=decision_usd)
     if sides.priced and any(answer is not None for answer in sides.dev_matrix.pred.flat):
         points += composed(sides, decision_usd=decision_usd, on_stage=on_stage)
+        single = next(p for p in points if p.policy == "best-single")
+        able = [p for p in points if p.policy not in NOT_POLICIES]
+        if (between := cheapest_mixture(able, single)) is not None:
+            points.append(between)
     return points

@@ -25,6 +25,8 @@ PRICE_FACTORS = (*np.geomspace(0.02, 0.8, 12), *np.geomspace(1, 100, 20))
 what it gets wrong: its mean cost over its error rate."""
 _FREE_USD = 1e-6
 """Stands for that price where the best single model is free."""
+NOT_POLICIES = ("oracle", "best-per-task", "random")
+"""Baselines that are told what no policy knows, or that nobody would choose."""
 SPARE = 0.5
 """Standard errors of a paired difference within which two policies count as equally good."""
 
@@ -221,7 +223,7 @@ def most_accurate(points: Sequence[Point]) -> Point:
     """By accuracy on development; the cheapest of those that are as good within ``SPARE`` standard
     errors: dollars count between equals, and the winner of many is lucky."""
     top = max(points, key=lambda p: float(p.dev_score.mean()))
-    able = [p for p in points if _ahead(p, top) >= -SPARE]
+    able = [p for p in points if ahead(p, top) >= -SPARE]
     return min(able, key=lambda p: float(np.nan_to_num(p.dev_cost).mean()))
 
 
@@ -229,13 +231,13 @@ def cheapest_as_good(points: Sequence[Point], single: Point) -> Point:
     """The cheapest on development that is not below the best single model there, with ``SPARE``
     standard errors of the paired difference in hand: the winner of many is lucky. The most accurate
     one where none is, or nothing is known of prices."""
-    able = [p for p in points if p is single or _ahead(p, single) >= SPARE]
+    able = [p for p in points if p is single or ahead(p, single) >= SPARE]
     if not able or np.isnan(single.dev_cost).any():
         return most_accurate(points)
     return min(able, key=lambda p: float(p.dev_cost.mean()))
 
 
-def _ahead(point: Point, other: Point) -> float:
+def ahead(point: Point, other: Point) -> float:
     """Mean paired difference on development, in standard errors."""
     gap = point.dev_score - other.dev_score
     error = float(gap.std()) / np.sqrt(len(gap))

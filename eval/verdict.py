@@ -15,7 +15,7 @@ import numpy as np
 
 from eval.cost_of_pass import pooled
 from eval.curves import hull
-from eval.routing import Point, cheapest_as_good, most_accurate
+from eval.routing import NOT_POLICIES, Point, cheapest_as_good, most_accurate
 from eval.statistics import bootstrap_interval, mean_interval
 from routers.estimators import DEFAULT_ESTIMATOR
 
@@ -106,7 +106,7 @@ def verdict_of(points: Sequence[Point]) -> Verdict:
     for point in points:
         by_policy.setdefault(point.policy, []).append(point)
     single = by_policy["best-single"][0]
-    real = [p for p in points if p.policy not in ("oracle", "best-per-task", "random")]
+    real = [p for p in points if p.policy not in NOT_POLICIES]
     equal, best = cheapest_as_good(real, single), most_accurate(real)
     priced = not np.isnan(single.dev_cost).any()
     tops = {name: most_accurate(some) for name, some in by_policy.items()}

@@ -37,7 +37,7 @@ class First:
         for completion in completions:
             if completion.ok:
                 p = self.belief(completion, scores)
-                return _answer([completion], p)
+                return agreed([completion], p)
         return no_answer("every expert that was asked failed")
 
 
@@ -51,7 +51,7 @@ class Vote:
         groups = _groups(completions)
         if not groups:
             return no_answer("every expert that was asked failed")
-        return _answer(max(groups, key=len), None)
+        return agreed(max(groups, key=len), None)
 
 
 class WeightedVote:
@@ -73,7 +73,7 @@ class WeightedVote:
         top = max(0.0, *logits)
         total = math.exp(-top) + sum(math.exp(x - top) for x in logits)
         best = max(range(len(groups)), key=logits.__getitem__)
-        return _answer(groups[best], math.exp(logits[best] - top) / total)
+        return agreed(groups[best], math.exp(logits[best] - top) / total)
 
     def _log_odds(self, completion: Completion, scores: QueryScores) -> float:
         q = min(max(self.belief(completion, scores), _EPS), 1 - _EPS)
@@ -89,7 +89,8 @@ def _groups(completions: Sequence[Completion]) -> list[list[Completion]]:
     return list(groups.values())
 
 
-def _answer(agreeing: Sequence[Completion], p_correct: float | None) -> Answer:
+def agreed(agreeing: Sequence[Completion], p_correct: float | None) -> Answer:
+    """The answer that these completions, at least one, agree on."""
     arms = tuple(dict.fromkeys(c.call.arm for c in agreeing))
     return Answer(
         text=agreeing[0].text,

@@ -211,8 +211,8 @@ class Conclave:
         query = decision.query
         if decision.choice is None or decision.scores is None:
             return Run(only(query, Arm(decision.policy)), query.limits, self.pool)
-        belief = self.require_fitted().confidence.p_right
-        strategy = make_strategy(decision.choice.plan, belief)
+        fitted = self.require_fitted()
+        strategy = make_strategy(decision.choice.plan, fitted.confidence.p_right, fitted.composer)
         return Run(strategy(query, decision.scores, self.pool), query.limits, self.pool)
 
     def _closed(self, decision: Decision, answer: Answer, started: float) -> Result:

@@ -20,14 +20,16 @@ import numpy as np
 from experts.errors import NotFitted
 from experts.expert import Pool
 from routers.category import CategoryRouter
+from routers.composer import Composer
 from routers.confidence import AnswerConfidence
 from routers.outcomes import Features
 from routers.plans import PlanOutlooks
 from routers.scores import Scores
 from routers.shortcut import Shortcut
 
-_FORMAT = 2
+_FORMAT = 3
 _SHORTCUT = "shortcut."
+_COMPOSER = "composer."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +41,8 @@ class Fitted:
     outlooks: PlanOutlooks
     shortcut: Shortcut | None = None
     """Spares clear questions the encoder; None where it did not prove itself."""
+    composer: Composer | None = None
+    """Weighs answers and plans waves; None where there was nothing to learn of that."""
     embedder: str
     """Name of the embedder whose vectors the router was fitted on."""
     category_of: Mapping[str, str]
@@ -75,6 +79,8 @@ class Fitted:
         arrays = self.router.state()
         if self.shortcut is not None:
             arrays |= {f"{_SHORTCUT}{k}": v for k, v in self.shortcut.state().items()}
+        if self.composer is not None:
+            arrays |= {f"{_COMPOSER}{k}": v for k, v in self.composer.state().items()}
         beside = folder / "router.npz.new"
         with beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -88,6 +94,7 @@ class Fitted:
             "category_of": self.category_of,
             "confidence": self.confidence.state(),
             "outlooks": self.outlooks.state(),
+            "composer": None if self.composer is None else self.composer.about(),
         }
         text = json.dumps(about, indent=1, ensure_ascii=False)
         about_beside = folder / "fitted.json.new"
@@ -121,7 +128,7 @@ class Fitted:
                 "Change `embedder:` back, or fit again: conclave fit"
             )
         prices = {arm: card.prices for card in pool.cards for arm in card.arms}
-        quick = {k.removeprefix(_SHORTCUT): v for k, v in state.items() if k.startswith(_SHORTCUT)}
+        quick = _part(state, _SHORTCUT)
         router = CategoryRouter(about["category_of"], prices).load_state(state)
         if set(router.arms_) != set(pool.arms):
             missing = sorted(map(str, set(pool.arms) - set(router.arms_)))
@@ -143,8 +150,17 @@ class Fitted:
             shortcut=Shortcut.from_state(quick) if quick else None,
             confidence=AnswerConfidence.from_state(about["confidence"]),
             outlooks=PlanOutlooks.from_state(about["outlooks"]),
+            composer=(
+                Composer.from_state(_part(state, _COMPOSER), about["composer"])
+                if about["composer"]
+                else None
+            ),
             embedder=about["embedder"],
             category_of=about["category_of"],
             versions=about["versions"],
             report=about["report"],
         )
+
+
+def _part(state: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

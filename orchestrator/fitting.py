@@ -8,20 +8,21 @@ repeated with the question's whole category left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from experts.errors import DataError, did_you_mean
 from experts.expert import Pool
-from experts.values import NO_LIMITS, Arm, Query
+from experts.values import NO_LIMITS, Arm, Completion, Query
+from orchestrator.composers import RememberedComposer, fit_composers, ordered
 from orchestrator.config import Config
 from orchestrator.drivers.replay import Recording, run_replay
 from orchestrator.drivers.run import Run
 from orchestrator.fitted import Fitted
 from orchestrator.ledger import Ledger, RecordedCall
 from orchestrator.pool import make_experts
-from orchestrator.strategies import make_strategy
+from orchestrator.strategies import COMPOSE, make_strategy
 from routers.calibration import expected_calibration_error
 from routers.category import CategoryRouter, cross_fit, fold_rows
 from routers.confidence import AnswerConfidence
@@ -112,6 +113,13 @@ class Recorded:
         }
         return Recording(c.completion for c in calls), scores
 
+    def greedy(self) -> list[list[Completion]]:
+        """(n_queries, n_arms) completions; every arm was asked everything (``_check``)."""
+        return [
+            ordered(self.arms, [c.completion for c in self.by_query[q.query_id]])
+            for q in self.queries
+        ]
+
     def n_samples(self) -> int:
         """Samples that every arm gave to every question."""
         counts: dict[tuple[str, Arm], int] = {}
@@ -153,12 +161,31 @@ def fit_pool(
     # With one category out, there must be something left to learn from.
     tell_apart = len(kin) > 1 and min(len(outcomes) - len(rows) for rows in kin) >= MIN_OTHERS
     strange = cross_fit(router, features, outcomes, kin) if tell_apart else blind
+    apart = kin if tell_apart else folds
+    on_stage("learning to weigh answers")
+    composers = fit_composers(
+        [q.text for q in recorded.queries],
+        recorded.greedy(),
+        blind,
+        outcomes,
+        folds=folds,
+        kin=apart,
+        prices_usd=FALLBACK_PRICES_USD,
+    )
     on_stage("replaying plans")
     outlooks = replay_plans(
         recorded,
         outcomes,
-        known=(blind, cross_fit_confidence(blind, outcomes, folds)),
-        strange=(strange, cross_fit_confidence(blind, outcomes, kin if tell_apart else folds)),
+        known=Blind(
+            scores=blind,
+            confidence=cross_fit_confidence(blind, outcomes, folds),
+            composers=composers.blind if composers else None,
+        ),
+        strange=Blind(
+            scores=strange,
+            confidence=cross_fit_confidence(blind, outcomes, apart),
+            composers=composers.strange if composers else None,
+        ),
         pool=pool,
     )
     on_stage("fitting the router")
@@ -188,6 +215,7 @@ def fit_pool(
         shortcut=shortcut,
         confidence=confidence,
         outlooks=outlooks,
+        composer=composers.whole if composers else None,
         embedder=embedder.name,
         category_of=dict(category_of),
         versions=pool.versions,
@@ -195,8 +223,13 @@ def fit_pool(
     )
 
 
-Blind = tuple[Scores, Sequence[AnswerConfidence]]
-"""Per question: scores, and the confidence in answers, both fitted without it."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Blind:
+    """Beliefs about each question, all fitted without it."""
+
+    scores: Scores
+    confidence: Sequence[AnswerConfidence]
+    composers: Sequence[RememberedComposer] | None
 
 
 def cross_fit_confidence(
@@ -221,8 +254,11 @@ def replay_plans(
     lookup, score_of = recorded.recording()
     n_samples = recorded.n_samples()
     plans = [p for p in MENU if dict(p.settings).get("n", 1) <= n_samples]
+    if known.composers:
+        several = range(len(known.composers[0].compositions))
+        plans += [Plan.of(COMPOSE, sequence=k) for k in several]
     skills = tuple(dict.fromkeys(outcomes.skills))
-    some_general = bool(strange[0].is_general.any())
+    some_general = bool(strange.scores.is_general.any())
     tally = ReplayTally(FALLBACK_PRICES_USD, plans, skills, pool.arms)
     for v, fallback in enumerate(FALLBACK_PRICES_USD):
         for j, plan in enumerate(plans):
@@ -232,14 +268,12 @@ def replay_plans(
                     messages=query.messages,
                     fallback_price_usd=fallback,
                 )
-                for (scores, confidence), label in (
-                    (known, outcomes.skills[i]),
-                    (strange, GENERAL),
-                ):
-                    if label == GENERAL and some_general and not scores.is_general[i]:
+                for blind, label in ((known, outcomes.skills[i]), (strange, GENERAL)):
+                    if label == GENERAL and some_general and not blind.scores.is_general[i]:
                         continue
-                    strategy = make_strategy(plan, confidence[i].p_right)
-                    steps = strategy(priced, scores.row(i), pool)
+                    composer = blind.composers[i] if blind.composers else None
+                    strategy = make_strategy(plan, blind.confidence[i].p_right, composer)
+                    steps = strategy(priced, blind.scores.row(i), pool)
                     answer = run_replay(Run(steps, NO_LIMITS), lookup)
                     score = score_of.get((query.query_id, answer.answer), 0.0)
                     arms = [c.call.arm for c in answer.completions]

@@ -13,7 +13,7 @@ models by folds, gains by folds.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -45,6 +45,8 @@ class Recorded:
     """As in ``routers.answers.Votes``."""
     form: np.ndarray
     """As in ``routers.answers.Votes``."""
+    surprise: np.ndarray | None = None
+    """As in ``routers.answers.Votes``; None where no arm told log-probabilities."""
 
     def __len__(self) -> int:
         return len(self.score)
@@ -57,6 +59,7 @@ class Recorded:
             cost_usd=self.cost_usd[rows],
             effort=self.effort[rows],
             form=self.form[rows],
+            surprise=None if self.surprise is None else self.surprise[rows],
         )
 
     def votes(self, asked: np.ndarray) -> tuple[Votes, np.ndarray]:
@@ -67,7 +70,7 @@ class Recorded:
             arm=arm,
             answer=self.answer[query, arm],
             effort=self.effort[query, arm],
-            surprise=np.zeros(len(query)),
+            surprise=(np.zeros(len(query)) if self.surprise is None else self.surprise[query, arm]),
             form=self.form[query, arm],
         )
         return votes, self.score[query, arm]
@@ -111,15 +114,26 @@ class BlindAnswers:
 
     recorded: Recorded
     fold: np.ndarray
-    """(n_queries,) in [0, N_FOLDS)."""
+    """(n_queries,) in [0, n_folds)."""
     models: Sequence[AnswerModel]
     _known: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, recorded: Recorded, *, seed: int = 0) -> BlindAnswers:
-        fold = np.random.default_rng(seed).permutation(len(recorded)) % N_FOLDS
-        models = [fit_answer_model(recorded[fold != k], seed=seed) for k in range(N_FOLDS)]
+    def fit(
+        cls, recorded: Recorded, *, fold: np.ndarray | None = None, seed: int = 0
+    ) -> BlindAnswers:
+        """fold: (n_queries,) in [0, n_folds); random ones when not given."""
+        if fold is None:
+            fold = np.random.default_rng(seed).permutation(len(recorded)) % N_FOLDS
+        models = [fit_answer_model(recorded[fold != k], seed=seed) for k in range(fold.max() + 1)]
         return cls(recorded, fold, models)
+
+    def some(self, n: int, *, seed: int = 0) -> BlindAnswers:
+        """The same models on at most n of the queries."""
+        if n >= len(self.recorded):
+            return self
+        rows = np.random.default_rng(seed).choice(len(self.recorded), n, replace=False)
+        return BlindAnswers(self.recorded[rows], self.fold[rows], self.models)
 
     def leading(self, arms: frozenset[int]) -> tuple[np.ndarray, np.ndarray]:
         """(n_queries,) P of the leading answer once these arms were asked, and its score."""
@@ -225,7 +239,7 @@ def play_blind(blind: BlindAnswers, waves: Waves, prices_usd: Sequence[float]) -
     """What a sequence brings at each price; gains are learned without the query's fold."""
     stages = stages_of(blind, waves)
     plays = [(np.zeros(len(blind.recorded)), np.zeros(len(blind.recorded))) for _ in prices_usd]
-    for k in range(N_FOLDS):
+    for k in range(len(blind.models)):
         here = blind.fold == k
         composition = fit_composition(blind, waves, ~here)
         for (score, cost), price in zip(plays, prices_usd, strict=True):
@@ -260,23 +274,27 @@ def last_stage(
 
 def search_sequences(blind: BlindAnswers, prices_usd: Sequence[float]) -> list[Waves]:
     """Sequences worth having: the best found for each of several regions of the prices (rising),
-    and one of everybody at once."""
-    recorded = blind.recorded
-    accuracy, cost = recorded.score.mean(axis=0), recorded.cost_usd.mean(axis=0)
+    and one of everybody at once. Searched on at most ``MAX_SEARCH_QUERIES`` of the queries."""
+    few = blind.some(MAX_SEARCH_QUERIES)
+    accuracy, cost = few.recorded.score.mean(axis=0), few.recorded.cost_usd.mean(axis=0)
     able = worth_searching(accuracy, cost)
     cheap = sorted(able, key=lambda j: cost[j])
     found: list[Waves] = []
     for region in _regions(prices_usd):
-        starts = [((cheap[0],),), (tuple(cheap[:2]),), *found[-1:]]
-        ends = [search_waves(blind, able, start, region) for start in dict.fromkeys(starts)]
-        found.append(min(ends, key=lambda waves: expected_loss(blind, waves, region)))
+        starts = [((cheap[0],),), (tuple(cheap[:3]),), *found[-1:]]
+        loss = _Remembered(few, region)
+        ends = [search_waves(loss, able, start) for start in dict.fromkeys(starts)]
+        found.append(min(ends, key=loss))
     everybody: Waves = (tuple(range(len(accuracy))),)
     return list(dict.fromkeys([*found, everybody]))
 
 
 N_REGIONS = 4
+MAX_SEARCHED = 14
+MAX_SEARCH_QUERIES = 2500
 _PER_REGION = 3
 """Prices of a region that a sequence is searched for."""
+_ABLE_QUANTILE = 0.4
 
 
 def _regions(prices_usd: Sequence[float]) -> list[list[float]]:
@@ -287,19 +305,30 @@ def _regions(prices_usd: Sequence[float]) -> list[list[float]]:
 
 
 def worth_searching(accuracy: np.ndarray, cost_usd: np.ndarray) -> list[int]:
-    """At most ``MAX_SEARCHED`` arms: those on the cost-accuracy frontier, then the most accurate
-    ones. Both (n_arms,)."""
-    order = np.lexsort((-accuracy, cost_usd))
+    """At most ``MAX_SEARCHED`` of the abler arms: those on the cost-accuracy frontier, then the
+    most accurate ones. Both (n_arms,)."""
+    able = accuracy >= np.quantile(accuracy, _ABLE_QUANTILE)
     best, front = -np.inf, []
-    for j in order:
-        if accuracy[j] > best:
+    for j in np.lexsort((-accuracy, cost_usd)):
+        if able[j] and accuracy[j] > best:
             best = accuracy[j]
             front.append(int(j))
-    rest = [int(j) for j in np.argsort(-accuracy) if int(j) not in front]
+    rest = [int(j) for j in np.argsort(-accuracy) if able[j] and int(j) not in front]
     return (front[-MAX_SEARCHED:] + rest)[:MAX_SEARCHED]
 
 
-MAX_SEARCHED = 10
+class _Remembered:
+    """``expected_loss`` at some prices; searches from several starts meet on the way."""
+
+    def __init__(self, blind: BlindAnswers, prices_usd: Sequence[float]) -> None:
+        self.blind, self.prices_usd = blind, prices_usd
+        self.known: dict[Waves, float] = {}
+
+    def __call__(self, waves: Waves) -> float:
+        waves = tuple(tuple(sorted(wave)) for wave in waves)
+        if waves not in self.known:
+            self.known[waves] = expected_loss(self.blind, waves, self.prices_usd)
+        return self.known[waves]
 
 
 def expected_loss(blind: BlindAnswers, waves: Waves, prices_usd: Sequence[float]) -> float:
@@ -310,14 +339,12 @@ def expected_loss(blind: BlindAnswers, waves: Waves, prices_usd: Sequence[float]
     )
 
 
-def search_waves(
-    blind: BlindAnswers, candidates: Sequence[int], start: Waves, prices_usd: Sequence[float]
-) -> Waves:
+def search_waves(loss: Callable[[Waves], float], candidates: Sequence[int], start: Waves) -> Waves:
     """Greedy search from ``start`` over sequences of ``candidates``: the change that lowers the
-    expected loss the most; until none does."""
-    waves, best = start, expected_loss(blind, start, prices_usd)
+    loss the most; until none does."""
+    waves, best = start, loss(start)
     for _ in range(MAX_ROUNDS):
-        tried = [(expected_loss(blind, w, prices_usd), w) for w in _changes(waves, candidates)]
+        tried = [(loss(w), w) for w in _changes(waves, candidates)]
         if not tried:
             break
         least, changed = min(tried, key=lambda t: t[0])

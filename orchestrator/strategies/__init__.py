@@ -13,9 +13,11 @@ from experts.errors import UnknownName
 from orchestrator.aggregators import Belief
 from orchestrator.strategies.base import Strategy
 from orchestrator.strategies.cascade import cascade
+from orchestrator.strategies.compose import compose
 from orchestrator.strategies.recruit import recruit
 from orchestrator.strategies.single import abstain, single
 from orchestrator.strategies.vote import vote
+from routers.composer import Composing
 from routers.plans import Plan
 
 STRATEGIES: Mapping[str, Callable[..., Strategy]] = {
@@ -26,13 +28,17 @@ STRATEGIES: Mapping[str, Callable[..., Strategy]] = {
     "abstain": abstain,
 }
 """Factories by name: ``factory(belief, **settings)`` gives a strategy."""
+COMPOSE = "compose"
+"""Made from a composer, which only fitted pools have."""
 
 
-def make_strategy(plan: Plan, belief: Belief) -> Strategy:
+def make_strategy(plan: Plan, belief: Belief, composer: Composing | None = None) -> Strategy:
     """The strategy that a plan names, with its settings.
 
     Raises UnknownName for an unknown name and TypeError for a setting that it does not have.
     """
+    if plan.strategy == COMPOSE and composer is not None:
+        return compose(composer, **dict(plan.settings))
     if plan.strategy not in STRATEGIES:
         raise UnknownName(plan.strategy, STRATEGIES, what="strategy")
     return STRATEGIES[plan.strategy](belief, **dict(plan.settings))

@@ -57,7 +57,7 @@ def fit_composers(
     sequences = None
     found: list[list[RememberedComposer]] = []
     try:
-        for parts in (folds, kin):
+        for parts in (folds, kin) if kin is not folds else (folds,):
             fold = np.zeros(len(outcomes), int)
             for k, rows in enumerate(parts):
                 fold[rows] = k
@@ -75,7 +75,7 @@ def fit_composers(
             found.append([each[k] for k in fold])
     except DataError:
         return None
-    return Composers(whole=whole, blind=found[0], strange=found[1])
+    return Composers(whole=whole, blind=found[0], strange=found[-1])
 
 
 class RememberedComposer:

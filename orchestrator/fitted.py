@@ -27,7 +27,7 @@ from routers.plans import PlanOutlooks
 from routers.scores import Scores
 from routers.shortcut import Shortcut
 
-_FORMAT = 3
+_FORMAT = 2
 _SHORTCUT = "shortcut."
 _COMPOSER = "composer."
 
@@ -152,7 +152,7 @@ class Fitted:
             outlooks=PlanOutlooks.from_state(about["outlooks"]),
             composer=(
                 Composer.from_state(_part(state, _COMPOSER), about["composer"])
-                if about["composer"]
+                if about.get("composer")
                 else None
             ),
             embedder=about["embedder"],

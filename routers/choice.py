@@ -164,7 +164,7 @@ def _train(
     }
     steps = model.n_epochs * -(-len(context) // _BATCH)
     optimizer = torch.optim.AdamW(
-        weights.values(), lr=model.learning_rate, weight_decay=model.penalty
+        weights.values(), lr=model.learning_rate, weight_decay=model.penalty, fused=True
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer, 2 * model.learning_rate, total_steps=steps

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from eval.composing import MAX_EFFORT, blind_and_test_forms, composed, recorded_of
+from eval.composing import MAX_EFFORT, blind_and_test_forms, recorded_of
 from eval.experiment import experiment_object, run_experiment
 from eval.matrix import MatrixQuery, OutcomeMatrix
 from eval.policies import all_points
@@ -21,7 +21,7 @@ from tests.eval.synthetic import SPECIALISTS, outcomes, sides
 KNN = {"knn": ESTIMATORS["knn"]}
 
 
-def exam(n: int = 300, *, with_reference: bool = True) -> OutcomeMatrix:
+def exam(n: int = 240, *, with_reference: bool = True) -> OutcomeMatrix:
     """Listed options, the longest is right; one model knows, the other says A or nothing."""
     rng = np.random.default_rng(0)
     queries, pred = [], np.full((n, 2), None, object)
@@ -54,7 +54,7 @@ def exam(n: int = 300, *, with_reference: bool = True) -> OutcomeMatrix:
 @pytest.mark.parametrize("with_reference", [True, False])
 def test_the_form_of_right_options_is_learned(with_reference: bool) -> None:
     # Without a reference the right letter is what a model that was right has said.
-    ready = sides_of(exam(with_reference=with_reference), np.ones((300, 2)))
+    ready = sides_of(exam(with_reference=with_reference), np.ones((240, 2)))
     for rows, forms in zip((ready.dev, ready.test), blind_and_test_forms(ready), strict=True):
         right, guessed = ready.matrix.score[rows].T > 0, ready.matrix.pred[rows, 1] == "A"
         assert forms.shape == (len(rows), 2)
@@ -84,19 +84,6 @@ def test_effort_is_beside_what_is_usual_on_development() -> None:
     assert np.isfinite(test.effort).all()
 
 
-def test_every_call_and_decision_is_charged() -> None:
-    ready = sides(outcomes({"good": (0.8, 0.8), "fair": (0.6, 0.6)}, n=96))
-    with threadpool_limits(1):
-        points = composed(ready, decision_usd=0.5)
-    for point in points:
-        calls = (ready.test_matrix.cost_usd * point.test_asked).sum(axis=1)
-        np.testing.assert_allclose(point.test_cost, calls + 0.5)
-        # Calls cost 0.001 and 0.002 dollars each.
-        assert set(point.dev_cost.round(9)) <= {0.501, 0.502, 0.503}
-        assert point.test_p is not None
-        assert ((point.test_p >= 0) & (point.test_p <= 1)).all()
-
-
 def test_without_prices_there_is_no_curve_and_no_composition() -> None:
     matrix = outcomes(SPECIALISTS, n=96)
     ready = sides_of(matrix, np.eye(2)[np.arange(96) % 2], priced=False)
@@ -122,25 +109,28 @@ def test_fewer_development_queries_than_folds_are_enough() -> None:
         assert forms.shape == (4, 2)
 
 
-def test_an_experiment_charges_its_decisions_and_says_its_stages() -> None:
+def test_an_experiment_charges_every_call_and_decision_and_says_its_stages() -> None:
     told: list[str] = []
     matrix = outcomes({"good": (0.8, 0.8), "fair": (0.6, 0.6)}, n=96)
+    config = Config(host_usd_per_s=100.0)  # dear enough to be seen beside a call
     with threadpool_limits(1):
-        found = run_experiment(
-            matrix, KNN, HashingEmbedder(16), config := Config(), tell=told.append
-        )
+        found = run_experiment(matrix, KNN, HashingEmbedder(16), config, tell=told.append)
     assert told[:2] == ["embedding 96 prompts", "knn"]
     assert told[-1].startswith("composition")
-    assert 0 < found.decision_usd < config.host_usd_per_s
-    [single] = [p for p in found.points if p.policy == "best-single"]
-    assert single.test_cost.mean() == pytest.approx(0.002)  # who decides nothing pays nothing
-    routed = [p for p in found.points if p.policy == "knn"]
-    for point in routed:
+    assert 0 < found.decision_usd < 100
+    for point in found.points:
         calls = (found.sides.test_matrix.cost_usd * point.test_asked).sum(axis=1)
-        np.testing.assert_allclose(point.test_cost, calls + found.decision_usd)
-    told_object = experiment_object(found)
-    assert {p.policy for p in told_object["field"].policies} >= {"knn", "composition"}
-    assert (told_object["n_models"], told_object["n_dev"], told_object["n_test"]) == (2, 72, 24)
+        decides = point.policy in ("knn", "composition")
+        np.testing.assert_allclose(point.test_cost, calls + decides * found.decision_usd)
+        if point.policy == "composition":
+            # Calls cost 0.001 and 0.002 dollars each.
+            paid = (point.dev_cost - found.decision_usd).round(9)
+            assert set(paid) <= {0.001, 0.002, 0.003}
+            assert point.test_p is not None
+            assert ((point.test_p >= 0) & (point.test_p <= 1)).all()
+    ready = experiment_object(found)
+    assert {p.policy for p in ready["field"].policies} >= {"knn", "composition"}
+    assert (ready["n_models"], ready["n_dev"], ready["n_test"]) == (2, 72, 24)
 
 
 def test_an_experiment_without_prices_has_no_figures_of_cost() -> None:

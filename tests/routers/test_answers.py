@@ -113,7 +113,7 @@ def test_p_is_calibrated_at_every_stage(fitted: AnswerModel) -> None:
 
 def test_effort_surprise_and_form_are_learned_from() -> None:
     rng = np.random.default_rng(4)
-    n = 600
+    n = 500
     right = rng.random((n, 1)) < 0.5
     answer = np.where(right, 0, 1)
     votes = votes_of(answer, np.ones((n, 1), bool))
@@ -182,12 +182,12 @@ def test_silence_of_others_is_no_agreement(fitted: AnswerModel) -> None:
 
 def test_silence_is_learned_where_it_tells() -> None:
     # Arm 1 is silent exactly where arm 0 is wrong.
-    right = np.arange(600) % 2 == 0
+    right = np.arange(500) % 2 == 0
     answer = np.column_stack([np.where(right, 0, 1), np.where(right, 2, -1)])
-    votes = votes_of(answer, np.ones((600, 2), bool))
+    votes = votes_of(answer, np.ones((500, 2), bool))
     score = np.where(votes.arm == 0, right[votes.query], False).astype(float)
-    model = AnswerModel().fit(votes, np.full((600, 2), 0.5), score)
-    found = model.predict(votes, np.full((600, 2), 0.5))
+    model = AnswerModel().fit(votes, np.full((500, 2), 0.5), score)
+    found = model.predict(votes, np.full((500, 2), 0.5))
     p = found.p_right[found.answer < 2]
     assert p[right].mean() > p[~right].mean() + 0.3
 

@@ -58,12 +58,11 @@ def blind_and_test_forms(sides: Sides) -> tuple[np.ndarray, np.ndarray]:
     def forms(prior: OptionPrior, rows: np.ndarray) -> np.ndarray:
         some = sides.matrix[rows]
         odds = prior.log_odds([q.prompt for q in some.queries])
-        return np.array(
-            [
-                [known[_place(p)] if 0 <= _place(p) < len(known) else 0.0 for p in preds]
-                for known, preds in zip(odds, some.pred, strict=True)
-            ]
-        )
+        looks = [
+            [known[_place(p)] if 0 <= _place(p) < len(known) else 0.0 for p in preds]
+            for known, preds in zip(odds, some.pred, strict=True)
+        ]
+        return np.array(looks).reshape(some.pred.shape)  # of no rows, too: a fold may be empty
 
     dev = sides.dev
     blind = np.zeros((len(dev), len(sides.matrix.models)))

@@ -200,7 +200,7 @@ def _start(n_rows: int, n_context: int, n_hidden: int, seed: int) -> Member:
     rng = np.random.default_rng(seed)
 
     def layer(n_in: int, n_out: int, fan_in: int) -> np.ndarray:
-        bound = 1 / np.sqrt(fan_in)
+        bound = 1 / np.sqrt(max(1, fan_in))  # options may have no features of their group
         return rng.uniform(-bound, bound, (n_in, n_out))
 
     return {

@@ -300,7 +300,7 @@ _ABLE_QUANTILE = 0.4
 def _regions(prices_usd: Sequence[float]) -> list[list[float]]:
     """The upper two thirds of the prices (below, one cheap arm does it all) in equal parts."""
     upper = list(prices_usd)[len(prices_usd) // 3 :]
-    parts = np.array_split(np.array(upper), N_REGIONS)
+    parts = np.array_split(np.array(upper), min(N_REGIONS, len(upper)))
     return [[float(v) for v in part[:: max(1, len(part) // _PER_REGION)]] for part in parts]
 
 

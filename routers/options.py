@@ -12,6 +12,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
+from string import ascii_uppercase
 from typing import Self
 
 import numpy as np
@@ -19,11 +21,14 @@ import numpy as np
 from experts.errors import NotFitted
 from routers.choice import ChoiceModel, Options
 
-_LISTED = re.compile(r"^\s*\(?([A-Z])[.):]\s", re.M)
+# No \s at the front: over many blank lines it would look at every one from each of them.
+_LISTED = re.compile(r"^[^\S\n]*\(?([A-Z])[.):]\s", re.M)
 _NUMBER = re.compile(r"-?\d[\d,]*\.?\d*")
 MIN_QUESTIONS = 100
 """Fewer questions with options than this teach nothing of forms."""
 _MAX_CHARS = 400
+_LARGEST_VALUE = 1e15
+"""Larger numbers count as this: a few hundred digits are infinite as a float."""
 
 
 def listed_options(question: str) -> tuple[str, list[str]]:
@@ -36,11 +41,14 @@ def listed_options(question: str) -> tuple[str, list[str]]:
     starts = [i for i, match in enumerate(found) if match[1] == "A"]
     if not starts:
         return question, []
-    run = found[starts[-1] :]
-    run = [m for i, m in enumerate(run) if m[1] == chr(ord("A") + i)]
+    # Up to the first gap: after it, an option's place would not be its letter's.
+    lettered = zip(found[starts[-1] :], ascii_uppercase, strict=False)
+    run = [m for m, _ in takewhile(lambda pair: pair[0][1] == pair[1], lettered)]
+    if len(run) < 2:
+        return question, []
     ends = [m.start() for m in run[1:]] + [len(question)]
     options = [question[m.end() : end].strip() for m, end in zip(run, ends, strict=True)]
-    return question[: run[0].start()], options if len(options) > 1 else []
+    return question[: run[0].start()], options
 
 
 def form_features(stem: str, options: Sequence[str]) -> np.ndarray:
@@ -86,7 +94,9 @@ def _words(text: str) -> list[str]:
 
 def _value(text: str) -> float:
     match = _NUMBER.search(text)
-    return float(match[0].replace(",", "")) if match else np.nan
+    if not match:
+        return np.nan
+    return float(np.clip(float(match[0].replace(",", "")), -_LARGEST_VALUE, _LARGEST_VALUE))
 
 
 def _rank(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from eval.matrix import OutcomeMatrix, write_matrix
 from eval.pools import POOLS
 from eval.readers import READERS
-from experts.errors import DataError, UnknownName
+from experts.errors import DataError, UnknownName, UserError
 from orchestrator.cli import app
 from routers.estimators import ESTIMATORS
 from tests.eval.synthetic import SPECIALISTS, outcomes
@@ -160,3 +160,85 @@ def test_the_page_names_what_there_is() -> None:
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", DOCS):
         assert target.startswith("http") or (ROOT / "docs" / target).exists(), target
+
+
+# Without prices.
+
+
+@pytest.fixture(scope="module")
+def free_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same data set, its costs unknown."""
+    matrix = outcomes(SPECIALISTS, n=96)
+    matrix.cost_usd[:] = float("nan")
+    return written(matrix, tmp_path_factory.mktemp("free-data"))
+
+
+def dollars(told: object) -> list[object]:
+    """Every figure that is in dollars, or follows from dollars, wherever it stands."""
+    if isinstance(told, list):
+        return [figure for one in told for figure in dollars(one)]
+    if not isinstance(told, dict):
+        return []
+    found = []
+    for name, value in told.items():
+        if name.startswith(("cost_", "objective_usd")):
+            parts = value.values() if isinstance(value, dict) else value
+            found += list(parts) if isinstance(value, list | dict) else [value]
+        else:
+            found += dollars(value)
+    return found
+
+
+def test_without_prices_accuracy_is_judged_and_no_dollar_is_told(free_data: Path) -> None:
+    result = run("--data", free_data, *QUICK, "--unpriced")
+    assert result.exit_code == 0
+    told = json.loads(result.stdout.splitlines()[-1])
+    names = {p["name"] for p in told["policies"]}
+    assert names == {"best-single", "best-per-task", "oracle", "random", "knn"}
+    accuracies = {p["name"]: p["accuracy"] for p in told["policies"]}
+    assert accuracies["oracle"] >= accuracies["knn"] > accuracies["best-single"] > 0.5
+    assert told["max_accuracy"]["policy"] == "knn"
+    unknown = dollars(told)
+    assert len(unknown) > 5 * 7
+    assert set(unknown) == {None}
+    assert told["curve"] == []
+    assert "field" not in told
+    assert "composition" not in result.stdout
+    assert "As good as the best single model" not in result.stdout
+    [line] = [x for x in result.stdout.splitlines() if x.startswith("At any price:")]
+    assert "cost" not in line
+
+
+def test_unpriced_looks_at_no_price(data: Path, free_data: Path) -> None:
+    known, unknown = (
+        json.loads(run("--data", d, *QUICK, "--unpriced", "--json").stdout)
+        for d in (data, free_data)
+    )
+    for told in (known, unknown):
+        del told["data"], told["decision_usd"]  # measured: never twice the same
+    assert known == unknown
+
+
+def test_without_prices_the_option_is_named(free_data: Path) -> None:
+    with pytest.raises(DataError, match=r"\(--unpriced\)"):
+        run("--data", free_data, *QUICK)
+
+
+def test_a_report_without_prices_is_refused_before_the_work(tmp_path: Path) -> None:
+    target = tmp_path / "report.html"
+    with pytest.raises(UserError, match="leave out --report, or --unpriced"):
+        run("--data", tmp_path / "not-even-looked-at", "--unpriced", "--report", target)
+    assert not target.exists()
+
+
+def test_the_figures_of_the_field_are_in_the_last_line(tmp_path: Path) -> None:
+    matrix = outcomes({"good": (0.9, 0.7), "fair": (0.6, 0.7)}, n=64)
+    result = run("--data", written(matrix, tmp_path / "data"), *QUICK, "--json")
+    field = json.loads(result.stdout)["field"]
+    policies = {p["policy"]: p for p in field["policies"]}
+    assert {"best-single", "oracle", "knn", "composition"} <= set(policies)
+    assert field["best_single"] == "good"
+    for policy in policies.values():
+        assert 0 <= policy["accuracy"] <= 1
+        assert policy["cost_usd_per_1k"] > 0
+    assert policies["oracle"]["regret"] == 0

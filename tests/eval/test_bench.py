@@ -9,14 +9,11 @@ import pytest
 from rich.console import Console
 
 from eval.bench_decision import Latency, Report
-from orchestrator import cli  # loads the commands; alone they would import it half-way
+from eval.commands.bench import format_decisions
 from tests.orchestrator.test_cli import conclave
 
 
 def shown(report: Report) -> str:
-    from eval.commands.bench import format_decisions
-
-    assert cli.app
     out = StringIO()
     Console(file=out, width=80).print(format_decisions(report))
     return out.getvalue()

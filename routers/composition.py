@@ -220,9 +220,7 @@ def stages_of(blind: BlindAnswers, waves: Waves) -> list[Stage]:
     ]
 
 
-def fit_composition(
-    blind: BlindAnswers, waves: Waves, without: int | None = None
-) -> Composition:
+def fit_composition(blind: BlindAnswers, waves: Waves, without: int | None = None) -> Composition:
     """Learn the gains of a sequence without a fold (from all queries when None)."""
     stages = asked_by(waves)
     keep = slice(None) if without is None else blind.fold != without

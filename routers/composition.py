@@ -110,13 +110,17 @@ def fit_answer_model(recorded: Recorded, *, seed: int = 0) -> AnswerModel:
 
 @dataclass(slots=True)
 class BlindAnswers:
-    """Leading answers on recorded queries by models fitted without them; cached per set of arms."""
+    """Leading answers on recorded queries by models fitted without them; cached per set of arms, as
+    are the gains between sets: the sequences that a search tries have most of theirs in common."""
 
     recorded: Recorded
     fold: np.ndarray
     """(n_queries,) in [0, n_folds)."""
     models: Sequence[AnswerModel]
     _known: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    _gains: dict[tuple[frozenset[int], frozenset[int], int | None], Falling] = field(
+        default_factory=dict
+    )
 
     @classmethod
     def fit(
@@ -148,6 +152,16 @@ class BlindAnswers:
                 p[self.fold == k], score[self.fold == k] = p_part, part.score_of(answer)
             self._known[arms] = p, score
         return self._known[arms]
+
+    def gain(self, before: frozenset[int], after: frozenset[int], without: int | None) -> Falling:
+        """Expected gain in P(right) of having asked ``after`` and not only ``before``, by the P of
+        the leading answer; learned without a fold, or from all queries when None."""
+        key = before, after, without
+        if key not in self._gains:
+            keep = slice(None) if without is None else self.fold != without
+            p, score = self.leading(before)
+            self._gains[key] = Falling.fit(p[keep], (self.leading(after)[1] - score)[keep])
+        return self._gains[key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,31 +221,29 @@ Play = tuple[np.ndarray, np.ndarray]
 """(n_queries,) scores and dollars of playing a composition at some price."""
 
 
+def asked_by(waves: Waves) -> list[frozenset[int]]:
+    """Who has been asked once each wave is through."""
+    return [frozenset(arm for wave in waves[: k + 1] for arm in wave) for k in range(len(waves))]
+
+
 def stages_of(blind: BlindAnswers, waves: Waves) -> list[Stage]:
     """What each stage of a sequence would show and cost."""
-    asked: set[int] = set()
-    stages = []
-    for wave in waves:
-        asked |= set(wave)
-        p, score = blind.leading(frozenset(asked))
-        stages.append((p, score, blind.recorded.cost_usd[:, list(wave)].sum(axis=1)))
-    return stages
+    return [
+        (*blind.leading(asked), blind.recorded.cost_usd[:, list(wave)].sum(axis=1))
+        for asked, wave in zip(asked_by(waves), waves, strict=True)
+    ]
 
 
-def fit_composition(
-    blind: BlindAnswers, waves: Waves, rows: np.ndarray | None = None
-) -> Composition:
-    """Learn the gains of a sequence from these rows (all when None)."""
-    stages = stages_of(blind, waves)
-    keep = slice(None) if rows is None else rows
+def fit_composition(blind: BlindAnswers, waves: Waves, without: int | None = None) -> Composition:
+    """Learn the gains of a sequence without a fold (from all queries when None)."""
+    stages = asked_by(waves)
+    keep = slice(None) if without is None else blind.fold != without
     gains = tuple(
-        tuple(
-            Falling.fit(stages[k][0][keep], (stages[later][1] - stages[k][1])[keep])
-            for later in range(k + 1, len(stages))
-        )
-        for k in range(len(stages))
+        tuple(blind.gain(before, after, without) for after in stages[k + 1 :])
+        for k, before in enumerate(stages)
     )
-    costs = tuple(float(cost[keep].mean()) for _, _, cost in stages)
+    cost = blind.recorded.cost_usd[keep]
+    costs = tuple(float(cost[:, list(wave)].sum(axis=1).mean()) for wave in waves)
     return Composition(waves=waves, gains=gains, wave_cost_usd=costs)
 
 
@@ -241,7 +253,7 @@ def play_blind(blind: BlindAnswers, waves: Waves, prices_usd: Sequence[float]) -
     plays = [(np.zeros(len(blind.recorded)), np.zeros(len(blind.recorded))) for _ in prices_usd]
     for k in range(len(blind.models)):
         here = blind.fold == k
-        composition = fit_composition(blind, waves, ~here)
+        composition = fit_composition(blind, waves, without=k)
         for (score, cost), price in zip(plays, prices_usd, strict=True):
             score[here], cost[here] = play(composition, [_rows(s, here) for s in stages], price)
     return plays

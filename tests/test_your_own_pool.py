@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from orchestrator.cli import app
+from orchestrator.cli.command import app
 from orchestrator.config import load_config
 from orchestrator.ledger import Ledger
 from orchestrator.pool import make_experts, make_judges

@@ -9,14 +9,11 @@ import pytest
 from rich.console import Console
 
 from eval.bench_decision import Latency, Report
-from orchestrator import cli  # loads the commands; alone they would import it half-way
-from tests.orchestrator.test_cli import conclave
+from eval.commands.bench import format_decisions
+from tests.typed import typed
 
 
 def shown(report: Report) -> str:
-    from eval.commands.bench import format_decisions
-
-    assert cli.app
     out = StringIO()
     Console(file=out, width=80).print(format_decisions(report))
     return out.getvalue()
@@ -52,7 +49,7 @@ def test_the_last_line_is_json(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONCLAVE_HOME", str(tmp_path_factory.mktemp("bench")))
-    run = conclave("bench", "decision", "--n", "20", "--no-peers", timeout_s=120)
+    run = typed("bench", "decision", "--n", "20", "--no-peers")
     assert run.returncode in (0, 1), run.stderr  # 1: a busy machine missed a goal
     told = json.loads(run.stdout.splitlines()[-1])
     assert (told["n"], told["seed"]) == (20, 0)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.orchestrator.test_cli import conclave
+from tests.typed import typed
 
 BASELINES = {"best_single", "cheapest", "random", "vote_all", "best_per_skill", "oracle"}
 
@@ -15,7 +15,7 @@ BASELINES = {"best_single", "cheapest", "random", "vote_all", "best_per_skill", 
 def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, dict[str, object]]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CONCLAVE_HOME", str(tmp_path_factory.mktemp("demo")))
-        run = conclave("demo", timeout_s=240)
+        run = typed("demo")
     assert run.returncode == 0, run.stderr
     return run.stdout, json.loads(run.stdout.splitlines()[-1])
 

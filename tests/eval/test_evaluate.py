@@ -16,7 +16,7 @@ from eval.matrix import OutcomeMatrix, write_matrix
 from eval.pools import POOLS
 from eval.readers import READERS
 from experts.errors import DataError, UnknownName, UserError
-from orchestrator.cli import app
+from orchestrator.cli.command import app
 from routers.estimators import ESTIMATORS
 from tests.eval.synthetic import SPECIALISTS, outcomes
 

@@ -156,7 +156,7 @@ def test_plain_and_gzipped_files_are_the_same(tmp_path: Path) -> None:
         ("query_id,model,score\nq1,a,nan\n", r"score nan is outside \[0, 1\]"),
         ("query_id,model,score\nq1,a,right\n", r"line 2: score is 'right', not a number"),
         ("query_id,model,score,cost_usd\nq1,a,1,-1\n", r"cost_usd is -1\. An unknown value is an "
-         r"empty cell, never negative"),
+         r"empty cell, never a negative"),
         ("query_id,model,score,output_tokens\nq1,a,1,-5\n", r"output_tokens is -5"),
         ("query_id,model,score,cost_usd\nq1,a,1,$2\n", r"line 2: cost_usd is '\$2', not a number"),
     ],

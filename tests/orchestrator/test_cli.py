@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-
-def conclave(*arguments: str, timeout_s: float = 120) -> subprocess.CompletedProcess[str]:
-    """Run the command in a process of its own, as a shell would."""
-    return subprocess.run(
-        [Path(sys.executable).with_name("conclave"), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        env={**os.environ, "COLUMNS": "120"},
-        check=False,
-    )
+from tests.typed import conclave, typed
 
 
 def test_help_names_every_command() -> None:
@@ -37,13 +24,13 @@ def test_ask_prints_the_answer_and_nothing_else() -> None:
 
 
 def test_ask_explains_itself() -> None:
-    out = conclave("ask", "What is the capital of France?", "--explain").stdout
+    out = typed("ask", "What is the capital of France?", "--explain").stdout
     for part in ("Skills", "capital", "Scores", "Plans", "Plan", "Calls", "Bill", "Decision"):
         assert part in out
 
 
 def test_ask_gives_one_json_object() -> None:
-    told = json.loads(conclave("ask", "Reverse the word planet.", "--json").stdout)
+    told = json.loads(typed("ask", "Reverse the word planet.", "--json").stdout)
     assert told["answer"] == "tenalp"
     assert "words" in told["contributors"]  # others may agree
     assert told["cost_usd"] > told["decision"]["router_cost_usd"] > 0
@@ -52,7 +39,7 @@ def test_ask_gives_one_json_object() -> None:
 
 def test_an_expert_can_be_asked_by_name() -> None:
     told = json.loads(
-        conclave("ask", "What is the symbol of gold?", "-m", "elements", "--json").stdout
+        typed("ask", "What is the symbol of gold?", "-m", "elements", "--json").stdout
     )
     assert told["answer"] == "Au"
     assert told["decision"]["plan"] == "only"
@@ -72,7 +59,7 @@ def test_an_expert_can_be_asked_by_name() -> None:
 def test_mistakes_are_answered_without_a_traceback(
     arguments: tuple[str, ...], code: int, complaint: str
 ) -> None:
-    run = conclave(*arguments)
+    run = typed(*arguments)
     assert run.returncode == code
     assert complaint in run.stderr
     assert "Traceback" not in run.stderr
@@ -84,32 +71,32 @@ def test_debug_shows_the_traceback() -> None:
 
 
 def test_a_question_that_is_worth_nothing_is_left_unanswered() -> None:
-    run = conclave("ask", "What is the capital of France?", "--fallback-price", "1e-9")
+    run = typed("ask", "What is the capital of France?", "--fallback-price", "1e-9")
     assert run.returncode == 0
     assert "no answer" in run.stdout
 
 
 def test_init_writes_a_file_that_works_and_is_not_overwritten(tmp_path: Path) -> None:
-    assert conclave("init").returncode == 0
+    assert typed("init").returncode == 0
     assert (tmp_path / "conclave.yaml").exists()
-    again = conclave("init")
+    again = typed("init")
     assert again.returncode == 2
     assert "--force" in again.stderr
-    assert conclave("experts").returncode == 0
+    assert typed("experts").returncode == 0
 
 
 def test_experts_lists_sizes_and_prices() -> None:
-    told = json.loads(conclave("experts", "--json").stdout)
+    told = json.loads(typed("experts", "--json").stdout)
     assert told["fitted"]
     by_name = {e["name"]: e for e in told["experts"]}
     assert len(by_name) == 8
     assert by_name["generalist"]["parameters"] < by_name["words"]["parameters"]
     assert by_name["generalist"]["input_usd_per_mtok"] < by_name["words"]["input_usd_per_mtok"]
-    assert "generalist" in conclave("experts").stdout
+    assert "generalist" in typed("experts").stdout
 
 
 def test_doctor_finds_this_machine_well() -> None:
-    run = conclave("doctor", "--json")
+    run = typed("doctor", "--json")
     assert run.returncode == 0
     findings = {f["check"]: f["status"] for f in json.loads(run.stdout)["findings"]}
     assert findings == dict.fromkeys(
@@ -119,7 +106,7 @@ def test_doctor_finds_this_machine_well() -> None:
 
 def test_doctor_says_what_to_do_about_an_unfitted_router(tmp_path: Path) -> None:
     (tmp_path / "conclave.yaml").write_text("embedder: hashing\n")
-    run = conclave("doctor")
+    run = typed("doctor")
     assert run.returncode == 0
     assert "conclave record" in run.stdout
 
@@ -148,19 +135,19 @@ def test_your_own_questions_recorded_and_fitted(tmp_path: Path) -> None:
         for k, v in zip(ks, vs, strict=True)
     ]
     (tmp_path / "mine.jsonl").write_text("\n".join(map(json.dumps, lines)))
-    recorded = json.loads(conclave("record", "mine.jsonl", "--json").stdout)
+    recorded = json.loads(typed("record", "mine.jsonl", "--json").stdout)
     assert (recorded["n_asked"], recorded["n_failed"]) == (64, 0)
-    assert json.loads(conclave("record", "mine.jsonl", "--json").stdout)["n_asked"] == 0
-    fitted = json.loads(conclave("fit", "--json").stdout)
+    assert json.loads(typed("record", "mine.jsonl", "--json").stdout)["n_asked"] == 0
+    fitted = json.loads(typed("fit", "--json").stdout)
     assert fitted["n_questions"] == 32
     assert fitted["category_accuracy_blind"] == 1.0
-    told = json.loads(conclave("ask", "What is the capital of Greece?", "--json").stdout)
+    told = json.loads(typed("ask", "What is the capital of Greece?", "--json").stdout)
     assert (told["answer"], told["contributors"]) == ("Athens", ["countries"])
 
 
 def test_a_broken_question_file_names_the_line(tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"question": "a?", "answer": "b"}\n{"question": "c?"}\n')
-    run = conclave("record", "mine.jsonl")
+    run = typed("record", "mine.jsonl")
     assert run.returncode == 2
     assert "mine.jsonl, line 2: answer: Field required" in run.stderr
 
@@ -170,7 +157,7 @@ def test_quick_training_really_learns(tmp_path: Path) -> None:
     [trained] = json.loads(run.stdout.splitlines()[-1])["trained"]
     assert trained["last_loss"] < trained["first_loss"] / 5
     assert trained["seconds"] < 120
-    run = conclave("lab", "evaluate", "--folder", "lab", "--n", "40", "--json")
+    run = typed("lab", "evaluate", "--folder", "lab", "--n", "40", "--json")
     cells = json.loads(run.stdout)["cells"]
     [symbols] = [c for c in cells if c["skill"] == "symbol" and not c["held_out_wording"]]
     assert symbols["accuracy"] >= 0.9

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from experts.bundled import FOLDER
 from experts.errors import ConfigError, UnknownPrice, UserError
 from experts.remote.litellm_prices import listed
-from orchestrator.cli import app
+from orchestrator.cli.command import app
 from orchestrator.config import UNFILLED, load_config
 from orchestrator.pool import make_experts
 

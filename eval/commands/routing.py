@@ -153,20 +153,23 @@ def _made(
 
 
 def format_verdict(v: Verdict) -> Table:
-    """Policies at their most accurate setting, and the frontier beneath; fits 80 columns."""
+    """Policies at their most accurate setting, and the frontier beneath; fits 80 columns. Without
+    prices there are no dollars and no frontier."""
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
+    beneath = "Beneath: the frontier, cheapest first. " if v.priced else ""
     table = Table(
         title=f"{v.best_single.n} test queries, every policy at its most accurate setting",
-        caption="Beneath: the frontier, cheapest first. All settings were chosen on train and val.",
+        caption=f"{beneath}All settings were chosen on train and val.",
         title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
     )  # fmt: skip
     table.add_column("policy")
-    for column in ("right", "95 %", "$/1k", "$/1k right", "95 %"):
+    dollars = ("$/1k", "$/1k right", "95 %") if v.priced else ()
+    for column in ("right", "95 %", *dollars):
         table.add_column(column, justify="right", no_wrap=True)
     for f in v.rows:
-        table.add_row(*_cells(f))
+        table.add_row(*_cells(f)[: 3 + len(dollars)])
     table.add_section()
     for f in v.curve:
         table.add_row(*_cells(f))

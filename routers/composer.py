@@ -225,7 +225,7 @@ def blind_composers(
             model=model,
             prior=prior,
             usual=usual,
-            compositions=tuple(fit_composition(blind, w, blind.fold != k) for w in sequences),
+            compositions=tuple(fit_composition(blind, w, without=k) for w in sequences),
         )
         for k, (model, prior) in enumerate(zip(blind.models, priors, strict=True))
     ]

@@ -151,7 +151,7 @@ def test_the_page_names_what_there_is() -> None:
     for option in re.findall(r"`(--[a-z-]+)", DOCS):
         assert option in {
             "--data", "--pool", "--routers", "--format", "--allow-pickle", "--embedder", "--seed",
-            "--report", "--json",
+            "--report", "--json", "--unpriced",
         }  # fmt: skip
     for name in ("knn", "ridge"):
         assert name in ESTIMATORS

@@ -5,7 +5,7 @@ VLLM := .venv-vllm
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-vllm lint format train fit clean
+.PHONY: help demo serve test test-data test-vllm lint format train fit clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ serve: $(VENV)/installed ## Set up, then serve on http://127.0.0.1:8000/v1
 
 test: $(VENV)/installed-dev ## Set up, then run all tests
 	$(BIN)/python -m pytest
+
+test-data: $(VENV)/installed-dev ## Test on recorded outcomes: CONCLAVE_DATA names their folder
+	$(BIN)/python -m pytest -m data tests/eval
 
 $(VLLM)/installed:
 	$(PYTHON) -m venv $(VLLM)

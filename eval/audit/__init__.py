@@ -15,7 +15,7 @@ from eval.audit.controls import controls
 from eval.audit.duplicates import exact, near, shared
 from eval.audit.findings import ORDER, Finding
 from eval.audit.leakage import answers_in_prompts, scores_and_answers
-from eval.matrix import MatrixQuery, OutcomeMatrix
+from eval.outcomes.matrix import MatrixQuery, OutcomeMatrix
 
 __all__ = ["Finding", "audit"]
 

@@ -8,8 +8,8 @@ from collections import Counter
 import numpy as np
 
 from eval.audit.findings import Finding, Severity, listed
-from eval.matrix import OutcomeMatrix
-from eval.pools import MIN_COVERAGE
+from eval.outcomes.matrix import OutcomeMatrix
+from eval.outcomes.pools import MIN_COVERAGE
 
 _MANY = 20
 """Outcomes below which a column that is always right or wrong is no wonder."""

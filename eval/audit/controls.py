@@ -14,7 +14,7 @@ from collections.abc import Callable
 import numpy as np
 
 from eval.audit.findings import Finding, listed
-from eval.matrix import OutcomeMatrix
+from eval.outcomes.matrix import OutcomeMatrix
 from experts.values import Arm
 from routers.estimators import ESTIMATORS, Estimator
 from routers.outcomes import Features, Outcomes

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.audit.findings import Finding, listed, shown
-from eval.matrix import MatrixQuery
-from eval.splits import normalised
+from eval.outcomes.matrix import MatrixQuery
+from eval.outcomes.splits import normalised
 
 N_WORDS = 5
 _BANDS, _ROWS = 16, 4
@@ -45,7 +45,7 @@ def exact(queries: Sequence[MatrixQuery]) -> list[Finding]:
                 check="duplicates-across-splits",
                 severity="severe",
                 what=f"{len(across)} prompts are in two splits: the test has been trained on",
-                advice="Split by a hash of the prompt (eval.splits), or drop them.",
+                advice="Split by a hash of the prompt (eval.outcomes.splits), or drop them.",
                 n=len(across),
                 examples=shown(_ids(g) + ": " + g[0].prompt for g in across),
             )

@@ -59,10 +59,10 @@ def audit(
 
     from eval.audit import Finding, audit_routers, worst_first
     from eval.audit import audit as audited
-    from eval.embeddings import embedded
     from eval.json_ready import json_ready
-    from eval.pools import pool_of
-    from eval.readers import read_outcomes
+    from eval.outcomes.pools import pool_of
+    from eval.outcomes.readers import read_outcomes
+    from eval.routing.embeddings import embedded
     from experts.errors import DataError
     from orchestrator.config import Config
     from skills.embedders import make_embedder

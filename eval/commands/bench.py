@@ -14,8 +14,8 @@ from orchestrator.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from eval.bench_decision import Report
-    from eval.bench_serve import Timing
+    from eval.benchmarks.decision import Report
+    from eval.benchmarks.serve import Timing
 
 bench = typer.Typer(name="bench", help="How fast things are on this machine.", no_args_is_help=True)
 
@@ -36,7 +36,7 @@ def serve(
     """
     from rich.console import Console
 
-    from eval.bench_serve import run_bench
+    from eval.benchmarks.serve import run_bench
 
     tell = (lambda what: None) if as_json else lambda what: typer.echo(f"  {what} ...", err=True)
     timings = run_bench(n, seed=seed, on_progress=tell)
@@ -71,7 +71,7 @@ def decision(
     """
     from rich.console import Console
 
-    from eval.bench_decision import run_bench
+    from eval.benchmarks.decision import run_bench
 
     report = run_bench(n, seed=seed, peers=peers)
     if not as_json:
@@ -87,7 +87,7 @@ def format_decisions(report: Report) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    from eval.bench_decision import INSTALL
+    from eval.benchmarks.decision import INSTALL
 
     names = ", ".join(report.missing)
     missing = escape(f"Not installed: {names}. In an environment of its own: {INSTALL}")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from rich.table import Table
 
-    from eval.pass_account import ArmAccount
-    from eval.pass_frontier import Estimate, FrontierAccount
+    from eval.cost_of_pass.account import ArmAccount
+    from eval.cost_of_pass.pool_frontier import Estimate, FrontierAccount
 
 OTHERS = "other"
 """The family of arms that no ``--family`` matches."""
@@ -79,12 +79,12 @@ def cost_of_pass(
     """
     from rich.console import Console
 
+    from eval.cost_of_pass.account import FAILURE_PRICES_USD, accounts_of
+    from eval.cost_of_pass.pool_frontier import frontier_of
     from eval.json_ready import json_ready
-    from eval.pass_account import FAILURE_PRICES_USD, accounts_of
-    from eval.pass_frontier import frontier_of
-    from eval.pools import pool_of
-    from eval.readers import read_outcomes
-    from eval.runs import arms_of, with_vote
+    from eval.outcomes.pools import pool_of
+    from eval.outcomes.readers import read_outcomes
+    from eval.outcomes.runs import arms_of, with_vote
 
     tell = teller(as_json)
     tell("reading")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from eval.matrix import OutcomeMatrix
+    from eval.outcomes.matrix import OutcomeMatrix
 
 DataOption = Annotated[Path, typer.Option(help="Recorded outcomes: a folder or file.")]
 PoolOption = Annotated[
@@ -35,7 +35,7 @@ def of_split(matrix: OutcomeMatrix, name: str) -> OutcomeMatrix:
     """
     import numpy as np
 
-    from eval.matrix import SPLITS
+    from eval.outcomes.matrix import SPLITS
     from experts.errors import DataError, UnknownName
 
     if name == "all":

@@ -14,8 +14,8 @@ from orchestrator.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from eval.cost_of_pass import PolicyFigures
-    from eval.demo import DemoReport
+    from eval.bundled.demo import DemoReport
+    from eval.cost_of_pass.figures import PolicyFigures
 
 LABELS = {
     "conclave": "Conclave",
@@ -44,7 +44,7 @@ def demo(as_json: JsonOption = False) -> None:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from eval.demo import Stage, run
+    from eval.bundled.demo import Stage, run
     from orchestrator.conclave import Conclave
     from orchestrator.config import Config
     from orchestrator.ledger import Ledger
@@ -78,7 +78,7 @@ def demo(as_json: JsonOption = False) -> None:
         show(Stage("loading experts", 1, 1))
         report = run(conclave, fitted, policies=POLICIES, on_stage=show)
     if not as_json:
-        from eval.demo import demo_questions
+        from eval.bundled.demo import demo_questions
 
         out = Console()
         generated, by_hand = demo_questions()

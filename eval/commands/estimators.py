@@ -13,7 +13,7 @@ from orchestrator.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from eval.simulations import Simulated
+    from eval.cost_of_pass.simulations import Simulated
 
 
 def register(group: typer.Typer) -> None:
@@ -34,8 +34,8 @@ def estimators(
     """
     from rich.console import Console
 
+    from eval.cost_of_pass.simulations import simulate
     from eval.json_ready import json_ready
-    from eval.simulations import simulate
 
     found = simulate(n=n, n_gates=gates, seed=seed, on_stage=teller(as_json))
     if not as_json:
@@ -53,7 +53,7 @@ def format_simulated(found: Simulated) -> list[Table]:
     from rich.markup import escape
     from rich.table import Table
 
-    from eval.simulations import ALPHA, DELTA, TOLERANCE
+    from eval.cost_of_pass.simulations import ALPHA, DELTA, TOLERANCE
 
     rows = Table(
         "situation", "estimator", "of", "truth", "mean", "95 %", "bias",

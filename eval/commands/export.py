@@ -27,8 +27,8 @@ def export(
 
     Prompts and answers are in them. conclave eval routing --data reads them.
     """
-    from eval.from_ledger import matrix_of_config
-    from eval.matrix import write_matrix
+    from eval.outcomes.from_ledger import matrix_of_config
+    from eval.outcomes.matrix import write_matrix
     from experts.errors import UserError
     from orchestrator.config import load_config
 

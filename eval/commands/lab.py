@@ -15,7 +15,7 @@ from orchestrator.cli.options import JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from eval.lab import Cell
+    from eval.bundled.examination import Cell
 
 lab = typer.Typer(
     name="lab",
@@ -122,7 +122,7 @@ def evaluate(
     from rich.console import Console
     from rich.progress import Progress
 
-    from eval.lab import run_examination, verdicts
+    from eval.bundled.examination import run_examination, verdicts
     from experts.bundled import FOLDER, bundled_experts, bundled_models
 
     folder = folder or FOLDER
@@ -166,7 +166,7 @@ def fit(
     from rich.console import Console
 
     from eval.questions import lab_questions
-    from eval.recording import record_outcomes
+    from eval.recording.record import record_outcomes
     from orchestrator.cli.fit import format_fit
     from orchestrator.conclave import SHIPPED_STATE
     from orchestrator.config import Config

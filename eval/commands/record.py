@@ -12,8 +12,8 @@ from orchestrator.cli.options import ConfigOption, JsonOption
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from eval.grading import Judge
-    from eval.recording import RecordingSummary
+    from eval.recording.grading import Judge
+    from eval.recording.record import RecordingSummary
     from experts.expert import Expert
     from orchestrator.config import Config
 
@@ -62,7 +62,7 @@ def record(
     from rich.progress import TimeRemainingColumn as Remaining
 
     from eval.questions.sources import Columns, read_source
-    from eval.recording import RecordingProgress, record_outcomes
+    from eval.recording.record import RecordingProgress, record_outcomes
     from orchestrator.config import load_config
     from orchestrator.fitting import check_skills
     from orchestrator.ledger import Ledger
@@ -156,7 +156,7 @@ def judge_named(name: str | None, config: Config, experts: Mapping[str, Expert])
 
     Raises UnknownExpert for a name that neither judges nor experts have.
     """
-    from eval.grading import Judge
+    from eval.recording.grading import Judge
     from experts.errors import UnknownExpert
     from experts.values import Arm
     from orchestrator.pool import make_judges

@@ -15,9 +15,9 @@ from orchestrator.cli.options import ConfigOption, JsonOption
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from eval.experiment import Experiment
     from eval.report import Made, ReportFigures
-    from eval.verdict import Figures, Paired, Verdict
+    from eval.routing.experiment import Experiment
+    from eval.routing.verdict import Figures, Paired, Verdict
 
 
 def register(group: typer.Typer) -> None:
@@ -62,12 +62,12 @@ def routing(
     """
     from rich.console import Console
 
-    from eval.experiment import experiment_object, run_experiment
-    from eval.from_ledger import matrix_of_config
     from eval.json_ready import json_ready
-    from eval.pools import pool_of
-    from eval.readers import read_outcomes
+    from eval.outcomes.from_ledger import matrix_of_config
+    from eval.outcomes.pools import pool_of
+    from eval.outcomes.readers import read_outcomes
     from eval.report import check_target, write_report
+    from eval.routing.experiment import experiment_object, run_experiment
     from experts.errors import UnknownName, UserError
     from orchestrator.config import Config, load_config
     from routers.estimators import ESTIMATORS

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from eval.graders import grader, needs_judge
-from eval.readers.answers import with_choices
+from eval.outcomes.readers.answers import with_choices
 from experts.errors import ConclaveError, DataError
 from experts.lab.questions import SKILLS, LabQuestion, draw_question
 from experts.lab.questions.skill import Split

@@ -1,7 +1,7 @@
 """Questions of inspect_ai tasks: of a task only its data set and the kind of its scorer are used.
 
 Loading a task runs its Python: name only tasks that you trust. Logs of runs are another thing, and
-read by ``eval/readers``.
+read by ``eval/outcomes/readers``.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 ``figures`` computes what is shown, ``charts`` draws it, ``page`` puts it together; ``markup`` is
 the only door by which text gets into the file. What the policies are and how they are judged is
-``eval.routing``'s and ``eval.verdict``'s business.
+``eval.routing.points``'s and ``eval.routing.verdict``'s business.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.report.resampling import interval
-from eval.routing import Point, Sides
+from eval.routing.points import Point, Sides
 from routers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS
 
 Interval = tuple[float, float]

@@ -1,7 +1,7 @@
 """Everything that the report shows, computed from points, sides and verdict: no markup here.
 
-What is chosen is chosen on the development queries, as in ``eval.routing``; the test queries only
-say what came of it. Intervals are 95 %, by bootstrap over test queries.
+What is chosen is chosen on the development queries, as in ``eval.routing.points``; the test
+queries only say what came of it. Intervals are 95 %, by bootstrap over test queries.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.curves import hull
-from eval.reliability import ReliabilityBin, aurc, ece, reliability, risk_coverage
+from eval.metrics.curves import hull
+from eval.metrics.reliability import ReliabilityBin, aurc, ece, reliability, risk_coverage
 from eval.report.experts import ExpertFigures, expert_figures
 from eval.report.resampling import interval
-from eval.routing import Point, Sides, most_accurate
-from eval.verdict import Figures, Verdict
+from eval.routing.points import Point, Sides, most_accurate
+from eval.routing.verdict import Figures, Verdict
 
 BASELINES = ("best-single", "cheapest", "best-per-task", "random", "oracle")
 OUT_OF_REACH = ("oracle", "best-per-task")

@@ -17,7 +17,7 @@ from eval.report.writing import (
     price,
     setting,
 )
-from eval.verdict import Figures
+from eval.routing.verdict import Figures
 
 N_RISK_ROWS = 10
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.matrix import MatrixQuery, MatrixRow, OutcomeMatrix, matrix_of, write_matrix
-from eval.splits import split_of
+from eval.outcomes.matrix import MatrixQuery, MatrixRow, OutcomeMatrix, matrix_of, write_matrix
+from eval.outcomes.splits import split_of
 
 TRUTH = {
     "tiny": {"sums": 0.35, "words": 0.25},

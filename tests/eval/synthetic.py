@@ -10,9 +10,9 @@ from importlib import import_module
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from eval.matrix import MatrixQuery, OutcomeMatrix
-from eval.policies import all_points
-from eval.routing import Point, Sides, sides_of
+from eval.outcomes.matrix import MatrixQuery, OutcomeMatrix
+from eval.routing.points import Point, Sides, sides_of
+from eval.routing.policies import all_points
 from routers.estimators import ESTIMATORS
 
 for library in ("scipy.optimize", "sklearn.ensemble"):

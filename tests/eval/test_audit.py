@@ -12,7 +12,7 @@ import pytest
 
 from eval.audit.controls import controls
 from eval.audit.duplicates import near_pairs
-from eval.matrix import MatrixQuery, OutcomeMatrix, write_matrix
+from eval.outcomes.matrix import MatrixQuery, OutcomeMatrix, write_matrix
 from experts.errors import DataError
 from routers.estimators import ESTIMATORS
 from routers.outcomes import Features, Outcomes

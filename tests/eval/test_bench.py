@@ -8,7 +8,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from eval.bench_decision import Latency, Report
+from eval.benchmarks.decision import Latency, Report
 from eval.commands.bench import format_decisions
 from tests.typed import typed
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from eval.composing import MAX_EFFORT, blind_and_test_forms, recorded_of
-from eval.experiment import experiment_object, run_experiment
-from eval.matrix import MatrixQuery, OutcomeMatrix
-from eval.policies import all_points
-from eval.routing import sides_of
+from eval.outcomes.matrix import MatrixQuery, OutcomeMatrix
+from eval.routing.composing import MAX_EFFORT, blind_and_test_forms, recorded_of
+from eval.routing.experiment import experiment_object, run_experiment
+from eval.routing.points import sides_of
+from eval.routing.policies import all_points
 from orchestrator.config import Config
 from routers.estimators import ESTIMATORS
 from skills.embedders import HashingEmbedder

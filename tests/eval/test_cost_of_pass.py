@@ -8,12 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.few_runs import chosen_by_group, jackknife_bias, over_all_orders, until_successes
+from eval.cost_of_pass.account import accounts_of
+from eval.cost_of_pass.few_runs import (
+    chosen_by_group,
+    jackknife_bias,
+    over_all_orders,
+    until_successes,
+)
+from eval.cost_of_pass.pool_frontier import frontier_of
 from eval.json_ready import json_ready
-from eval.matrix import MatrixQuery, MatrixRow, matrix_of, write_matrix
-from eval.pass_account import accounts_of
-from eval.pass_frontier import frontier_of
-from eval.runs import Arm, arms_of, with_vote
+from eval.outcomes.matrix import MatrixQuery, MatrixRow, matrix_of, write_matrix
+from eval.outcomes.runs import Arm, arms_of, with_vote
 from eval.statistics import Resamples, percentile_interval
 from experts.errors import DataError, UnknownName
 from tests.eval.commands import run_eval, told

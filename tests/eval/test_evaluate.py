@@ -12,9 +12,9 @@ import pytest
 from threadpoolctl import threadpool_limits
 from typer.testing import CliRunner, Result
 
-from eval.matrix import OutcomeMatrix, write_matrix
-from eval.pools import POOLS
-from eval.readers import READERS
+from eval.outcomes.matrix import OutcomeMatrix, write_matrix
+from eval.outcomes.pools import POOLS
+from eval.outcomes.readers import READERS
 from experts.errors import DataError, UnknownName, UserError
 from orchestrator.cli.command import app
 from routers.estimators import ESTIMATORS

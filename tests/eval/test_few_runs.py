@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.few_runs import (
+from eval.cost_of_pass.few_runs import (
     chosen_and_paid,
     plug_in,
     plug_in_where_solved,

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from eval.arena import arena_score, optimality_of
-from eval.curves import aiq, apgr, cpt, gain, gap, perf_gain, recovered_gap
-from eval.field_metrics import FieldMetrics, PolicyMetrics, field_metrics
 from eval.json_ready import json_ready
-from eval.matrix import MatrixQuery, MatrixRow, OutcomeMatrix, matrix_of
-from eval.reliability import reliability
-from eval.routing import Point
+from eval.metrics.arena import arena_score, optimality_of
+from eval.metrics.curves import aiq, apgr, cpt, gain, gap, perf_gain, recovered_gap
+from eval.metrics.reliability import reliability
+from eval.outcomes.matrix import MatrixQuery, MatrixRow, OutcomeMatrix, matrix_of
+from eval.routing.field_metrics import FieldMetrics, PolicyMetrics, field_metrics
+from eval.routing.points import Point
 from experts.errors import DataError
 
 # Weak: right on 1 and 2, $0.001 each. Strong: right on 1, 2 and 3, $0.004 each. Nobody on 4.

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from eval.baselines import at_random, one_expert, oracle, per_skill, vote_all
-from eval.cost_of_pass import policy_figures, pooled
+from eval.bundled.baselines import at_random, one_expert, oracle, per_skill, vote_all
+from eval.cost_of_pass.figures import policy_figures, pooled
 from eval.graders import exact, exact_case, grader
-from eval.matrix import MatrixQuery, OutcomeMatrix
+from eval.outcomes.matrix import MatrixQuery, OutcomeMatrix
 from eval.statistics import bootstrap_interval, wilson_interval
 from experts.errors import UnknownName
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from eval.lab import Cell, run_examination, verdicts
+from eval.bundled.examination import Cell, run_examination, verdicts
 from eval.statistics import wilson_interval
 from experts.bundled import bundled_experts, bundled_models
 

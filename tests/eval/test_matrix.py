@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eval.matrix import (
+from eval.outcomes.matrix import (
     NUMBERS,
     MatrixQuery,
     MatrixRow,
@@ -23,7 +23,7 @@ from eval.matrix import (
     read_matrix,
     write_matrix,
 )
-from eval.pools import POOLS, pool_of
+from eval.outcomes.pools import POOLS, pool_of
 from experts.errors import DataError, UnknownName
 
 QUERIES = (

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.arena import arena_score, optimality, robustness
-from eval.curves import (
+from eval.cost_of_pass.frontier import essentialness, frontier, release_gains, technique_gain
+from eval.metrics.arena import arena_score, optimality, robustness
+from eval.metrics.curves import (
     accuracy_at,
     aiq,
     apgr,
@@ -22,8 +23,7 @@ from eval.curves import (
     pareto_distance,
     perf_gain,
 )
-from eval.frontier import essentialness, frontier, release_gains, technique_gain
-from eval.reliability import aurc, ece, reliability, risk_coverage
+from eval.metrics.reliability import aurc, ece, reliability, risk_coverage
 
 COST = np.array([1.0, 2.0, 3.0, 4.0])
 ACCURACY = np.array([0.5, 0.4, 0.8, 0.7])

@@ -22,9 +22,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.matrix import MatrixQuery, MatrixRow, matrix_of, write_matrix
-from eval.readers import READERS, inspect_ai, read_outcomes
-from eval.splits import split_of
+from eval.outcomes.matrix import MatrixQuery, MatrixRow, matrix_of, write_matrix
+from eval.outcomes.readers import READERS, inspect_ai, read_outcomes
+from eval.outcomes.splits import split_of
 from experts.errors import DataError
 
 UNKNOWN = pytest.approx(float("nan"), nan_ok=True)

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval.embeddings import embedded
-from eval.matrix import write_matrix
-from eval.pools import POOLS, pool_of
-from eval.readers import read_outcomes
-from eval.reliability import ece
-from eval.routing import Sides, blind_and_test, routed, sides_of
+from eval.metrics.reliability import ece
+from eval.outcomes.matrix import write_matrix
+from eval.outcomes.pools import POOLS, pool_of
+from eval.outcomes.readers import read_outcomes
+from eval.routing.embeddings import embedded
+from eval.routing.points import Sides, blind_and_test, routed, sides_of
 from routers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS
 from skills.embedders import make_embedder
 from tests.typed import typed

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from eval.from_ledger import matrix_of_ledger
-from eval.grading import Judge
+from eval.outcomes.from_ledger import matrix_of_ledger
+from eval.outcomes.splits import split_of
 from eval.questions import Question
-from eval.recording import record_outcomes
-from eval.splits import split_of
+from eval.recording.grading import Judge
+from eval.recording.record import record_outcomes
 from experts.errors import ConfigError, DataError, UserError
 from experts.expert import Expert, Pool
 from experts.fake import FakeExpert

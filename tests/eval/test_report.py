@@ -24,8 +24,8 @@ from eval.report.drawing import Canvas, Scale, shortened
 from eval.report.figures import ReportFigures
 from eval.report.markup import element, escaped
 from eval.report.words import answers, title
-from eval.routing import Point, Sides, baselines
-from eval.verdict import verdict_of
+from eval.routing.points import Point, Sides, baselines
+from eval.routing.verdict import verdict_of
 from experts.errors import DataError
 from tests.eval.synthetic import experiment, outcomes, sides
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from eval.matrix import MatrixQuery, OutcomeMatrix
-from eval.pools import pool_of
-from eval.routing import (
+from eval.outcomes.matrix import MatrixQuery, OutcomeMatrix
+from eval.outcomes.pools import pool_of
+from eval.routing.points import (
     Point,
     baselines,
     blind_and_test,
@@ -21,7 +21,7 @@ from eval.routing import (
     routed,
     sides_of,
 )
-from eval.verdict import verdict_object, verdict_of
+from eval.routing.verdict import verdict_object, verdict_of
 from experts.errors import DataError
 from routers.estimators import ESTIMATORS
 from tests.eval.synthetic import (

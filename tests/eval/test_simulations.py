@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from eval.commands.estimators import format_simulated
-from eval.simulations import GateRow, Row, Simulated, simulate
+from eval.cost_of_pass.simulations import GateRow, Row, Simulated, simulate
 from tests.eval.commands import run_eval, told
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eval.recording import record_outcomes
+from eval.recording.record import record_outcomes
 from experts.errors import DataError, LimitReached, NotFitted
 from experts.expert import Pool
 from experts.fake import FakeExpert

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from eval.reliability import ece
+from eval.metrics.reliability import ece
 from experts.errors import DataError, NotFitted
 from routers.answers import AnswerModel, Candidates, Votes
 

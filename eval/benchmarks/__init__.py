@@ -1,0 +1,1 @@
+"""Benchmarks of time: decisions, the server."""

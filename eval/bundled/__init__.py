@@ -1,0 +1,1 @@
+"""The bundled experts judged: the demonstration and its baselines, the examination."""

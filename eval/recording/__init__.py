@@ -1,0 +1,1 @@
+"""Recording: every arm asked every question, answers graded, all of it in the ledger."""

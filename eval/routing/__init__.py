@@ -1,0 +1,1 @@
+"""Routing judged on recorded outcomes: every policy under one bargain, and the verdict."""

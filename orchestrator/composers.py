@@ -84,6 +84,7 @@ class RememberedComposer:
     def __init__(self, composer: Composer) -> None:
         self.compositions = composer.compositions
         self.waves, self.goes_on = composer.waves, composer.goes_on
+        self.believed = composer.believed
         self._composer = composer
         self._known: dict[tuple[str, tuple[Arm, ...]], Leading] = {}
 

@@ -277,7 +277,8 @@ def replay_plans(
                     answer = run_replay(Run(steps, NO_LIMITS), lookup)
                     score = score_of.get((query.query_id, answer.answer), 0.0)
                     arms = [c.call.arm for c in answer.completions]
-                    tally.add(v, j, label, score=score, calls=arms)
+                    cost = answer.cost_usd
+                    tally.add(v, j, label, score=score, cost_usd=cost, calls=arms)
     return tally.outlooks()
 
 

@@ -18,7 +18,7 @@ from routers.answers import AnswerModel, Votes
 from routers.composition import (
     BlindAnswers,
     Composition,
-    Falling,
+    Isotonic,
     Recorded,
     Waves,
     fit_answer_model,
@@ -78,6 +78,7 @@ class Leading:
     completions: tuple[Completion, ...]
     """Those that gave it; empty when nobody answered."""
     p_right: float
+    """As the answer model has it."""
 
 
 class Composing(Protocol):
@@ -92,6 +93,8 @@ class Composing(Protocol):
     def goes_on(
         self, sequence: int, stage: int, p_right: float, fallback_price_usd: float
     ) -> bool: ...
+
+    def believed(self, sequence: int, stage: int, p_right: float) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -150,6 +153,10 @@ class Composer:
         asked = self.compositions[sequence].goes_on(stage, np.array([p_right]), fallback_price_usd)
         return bool(asked[0])
 
+    def believed(self, sequence: int, stage: int, p_right: float) -> float:
+        """How often answers that lead with this P after ``stage`` came true."""
+        return float(self.compositions[sequence].beliefs[stage](np.array([p_right]))[0])
+
     def state(self) -> dict[str, np.ndarray]:
         """Arrays by name; ``about`` has the rest."""
         arrays = {f"model.{k}": v for k, v in self.model.state().items()}
@@ -164,10 +171,8 @@ class Composer:
                 {
                     "waves": [list(w) for w in c.waves],
                     "wave_cost_usd": list(c.wave_cost_usd),
-                    "gains": [
-                        [{"x": g.x.round(6).tolist(), "y": g.y.round(6).tolist()} for g in stage]
-                        for stage in c.gains
-                    ],
+                    "beliefs": [_written(b) for b in c.beliefs],
+                    "gains": [[_written(g) for g in stage] for stage in c.gains],
                 }
                 for c in self.compositions
             ],
@@ -187,14 +192,20 @@ class Composer:
                 Composition(
                     waves=tuple(tuple(w) for w in c["waves"]),
                     wave_cost_usd=tuple(c["wave_cost_usd"]),
-                    gains=tuple(
-                        tuple(Falling(np.array(g["x"]), np.array(g["y"])) for g in stage)
-                        for stage in c["gains"]
-                    ),
+                    beliefs=tuple(_read(b) for b in c["beliefs"]),
+                    gains=tuple(tuple(_read(g) for g in stage) for stage in c["gains"]),
                 )
                 for c in about["compositions"]
             ),
         )
+
+
+def _written(curve: Isotonic) -> dict[str, list[float]]:
+    return {"x": curve.x.round(6).tolist(), "y": curve.y.round(6).tolist()}
+
+
+def _read(state: Mapping[str, Sequence[float]]) -> Isotonic:
+    return Isotonic(np.array(state["x"]), np.array(state["y"]))
 
 
 def form_of(answer: str | None, log_odds: np.ndarray) -> float:

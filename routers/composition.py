@@ -118,7 +118,7 @@ class BlindAnswers:
     """(n_queries,) in [0, n_folds)."""
     models: Sequence[AnswerModel]
     _known: dict[frozenset[int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
-    _gains: dict[tuple[frozenset[int], frozenset[int], int | None], Falling] = field(
+    _gains: dict[tuple[frozenset[int], frozenset[int], int | None], Isotonic] = field(
         default_factory=dict
     )
 
@@ -153,26 +153,39 @@ class BlindAnswers:
             self._known[arms] = p, score
         return self._known[arms]
 
-    def gain(self, before: frozenset[int], after: frozenset[int], without: int | None) -> Falling:
+    def belief(self, arms: frozenset[int], without: int | None) -> Isotonic:
+        """How often the leading answer is right once these arms were asked, by its P; learned
+        without a fold, or from all queries when None."""
+        keep = slice(None) if without is None else self.fold != without
+        p, score = self.leading(arms)
+        return Isotonic.fit(p[keep], score[keep], rising=True)
+
+    def gain(self, before: frozenset[int], after: frozenset[int], without: int | None) -> Isotonic:
         """Expected gain in P(right) of having asked ``after`` and not only ``before``, by the P of
         the leading answer; learned without a fold, or from all queries when None."""
         key = before, after, without
         if key not in self._gains:
             keep = slice(None) if without is None else self.fold != without
             p, score = self.leading(before)
-            self._gains[key] = Falling.fit(p[keep], (self.leading(after)[1] - score)[keep])
+            gained = (self.leading(after)[1] - score)[keep]
+            self._gains[key] = Isotonic.fit(p[keep], gained, rising=False)
         return self._gains[key]
 
 
 @dataclass(frozen=True, slots=True)
-class Falling:
-    """A falling piecewise-linear function of a probability, from isotonic regression."""
+class Isotonic:
+    """A monotone piecewise-linear function of a probability, by isotonic regression; constant
+    beyond its ends."""
 
     x: np.ndarray
     y: np.ndarray
 
     @classmethod
-    def fit(cls, p: np.ndarray, target: np.ndarray) -> Falling:
+    def fit(cls, p: np.ndarray, target: np.ndarray, *, rising: bool) -> Isotonic:
+        """p, target: (n,)."""
+        if rising:
+            falling = cls.fit(p, -target, rising=False)
+            return cls(falling.x, -falling.y)
         # Means of equally many first: a search fits thousands of these.
         order = np.argsort(p, kind="stable")
         ends = np.linspace(0, len(p), min(len(p), N_BINS) + 1).astype(int)[:-1]
@@ -199,7 +212,10 @@ class Composition:
     """A fitted sequence of waves."""
 
     waves: Waves
-    gains: tuple[tuple[Falling, ...], ...]
+    beliefs: tuple[Isotonic, ...]
+    """``beliefs[k]``: how often the leading answer is right after wave k, by the model's P: one
+    model serves all subsets of answers, so it is a little off at any one of them."""
+    gains: tuple[tuple[Isotonic, ...], ...]
     """``gains[k][j]``: expected gain in P(right) of going from stage k on to stage k + 1 + j."""
     wave_cost_usd: tuple[float, ...]
     """Mean dollars of each wave."""
@@ -244,7 +260,8 @@ def fit_composition(blind: BlindAnswers, waves: Waves, without: int | None = Non
     )
     cost = blind.recorded.cost_usd[keep]
     costs = tuple(float(cost[:, list(wave)].sum(axis=1).mean()) for wave in waves)
-    return Composition(waves=waves, gains=gains, wave_cost_usd=costs)
+    beliefs = tuple(blind.belief(asked, without) for asked in stages)
+    return Composition(waves=waves, beliefs=beliefs, gains=gains, wave_cost_usd=costs)
 
 
 def play_blind(blind: BlindAnswers, waves: Waves, prices_usd: Sequence[float]) -> list[Play]:
@@ -282,6 +299,13 @@ def last_stage(
         going &= composition.goes_on(k, p, fallback_price_usd)
         last[going] = k + 1
     return last
+
+
+def believed(composition: Composition, stages: Sequence[Stage], last: np.ndarray) -> np.ndarray:
+    """(n_queries,) P(right) of the leading answers when each query stops at its ``last`` stage."""
+    p = [belief(p) for belief, (p, _, _) in zip(composition.beliefs, stages, strict=True)]
+    result: np.ndarray = np.array(p)[last, np.arange(len(last))]
+    return result
 
 
 def search_sequences(blind: BlindAnswers, prices_usd: Sequence[float]) -> list[Waves]:

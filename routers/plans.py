@@ -1,9 +1,9 @@
 """Plans and what they are expected to bring: the menu that a policy chooses from.
 
 A plan names a strategy and its settings. What it brings is not guessed from formulas: at fitting
-time every plan was replayed on the recorded outcomes, with scores predicted blindly, and the mean
-success and the mean number of calls to each arm were kept per skill (and for general questions).
-Dollars follow from today's prices, so a price change needs no refit.
+time every plan was replayed on the recorded outcomes, with scores predicted blindly; what it was
+shown to gain (``routers.shown_gains``) and the mean number of calls to each arm are kept per skill
+(and for general questions). Dollars follow from today's prices, so a price change needs no refit.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 
 from experts.values import Arm
 from routers.scores import QueryScores
+from routers.shown_gains import believed_success
 
 GENERAL = "general"
-_PRIOR_QUERIES = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,40 +133,65 @@ class PlanOutlooks:
 
 @dataclass(slots=True)
 class ReplayTally:
-    """Collects replayed plans into ``PlanOutlooks``; shrinks small counts towards the plan's
-    overall rate."""
+    """Collects replayed plans into ``PlanOutlooks``: every plan on the same queries."""
 
     fallback_prices_usd: Sequence[float]
     plans: Sequence[Plan]
     skills: Sequence[str]
     arms: Sequence[Arm]
-    _right: np.ndarray = field(init=False)
-    _n: np.ndarray = field(init=False)
-    _calls: np.ndarray = field(init=False)
+    _played: list[list[list[_Played]]] = field(init=False)
+    """By fallback price and plan, in the order of the queries."""
 
     def __post_init__(self) -> None:
-        shape = len(self.fallback_prices_usd), len(self.plans), len(self.skills) + 1
-        self._right, self._n = np.zeros(shape), np.zeros(shape)
-        self._calls = np.zeros((*shape, len(self.arms)))
+        self._played = [[[] for _ in self.plans] for _ in self.fallback_prices_usd]
 
-    def add(self, v: int, plan: int, skill: str, *, score: float, calls: Sequence[Arm]) -> None:
+    def add(
+        self,
+        v: int,
+        plan: int,
+        skill: str,
+        *,
+        score: float,
+        cost_usd: float,
+        calls: Sequence[Arm],
+    ) -> None:
         """One replayed query; ``skill`` is a skill's name or GENERAL."""
         s = len(self.skills) if skill == GENERAL else list(self.skills).index(skill)
-        self._right[v, plan, s] += score
-        self._n[v, plan, s] += 1
-        for arm in calls:
-            self._calls[v, plan, s, list(self.arms).index(arm)] += 1
+        columns = [list(self.arms).index(arm) for arm in calls]
+        self._played[v][plan].append(_Played(s, score, cost_usd, columns))
 
     def outlooks(self) -> PlanOutlooks:
-        known = slice(0, len(self.skills))
-        overall = self._right[:, :, known].sum(2) / np.maximum(self._n[:, :, known].sum(2), 1)
-        p = (self._right + _PRIOR_QUERIES * overall[:, :, None]) / (self._n + _PRIOR_QUERIES)
-        n = np.maximum(self._n, 1)
+        shape = len(self.fallback_prices_usd), len(self.plans), len(self.skills) + 1
+        p, calls = np.zeros(shape), np.zeros((*shape, len(self.arms)))
+        for v, plans in enumerate(self._played):
+            skill = np.array([q.skill for q in plans[0]])
+            score = np.array([[q.score for q in plan] for plan in plans])
+            cost = np.array([[q.cost_usd for q in plan] for plan in plans])
+            for some in (skill < len(self.skills), skill == len(self.skills)):
+                if some.any():
+                    of, group = np.unique(skill[some], return_inverse=True)
+                    found = believed_success(score[:, some], cost[:, some].mean(axis=1), group)
+                    p[v][:, of] = found
+            for j, plan in enumerate(plans):
+                for q in plan:
+                    np.add.at(calls[v, j, q.skill], q.calls, 1.0)
+            n = np.bincount(skill, minlength=shape[2])
+            calls[v] /= np.maximum(n, 1)[:, None]
         return PlanOutlooks(
             fallback_prices_usd=tuple(self.fallback_prices_usd),
             plans=tuple(self.plans),
             skills=tuple(self.skills),
             arms=tuple(self.arms),
             p_correct=p,
-            n_calls=self._calls / n[..., None],
+            n_calls=calls,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Played:
+    """A plan on a query: column of its skill, score, dollars, columns of the arms asked."""
+
+    skill: int
+    score: float
+    cost_usd: float
+    calls: list[int]

@@ -20,6 +20,7 @@ from routers.composition import (
     Recorded,
     Stage,
     Waves,
+    believed,
     fit_answer_model,
     fit_composition,
     last_stage,
@@ -125,7 +126,7 @@ def composed(
                     test_asked=np.array(
                         [_asked_until(waves, k, len(sides.matrix.models)) for k in last]
                     ),
-                    test_p=np.array([stages[k][0][i] for i, k in enumerate(last)]),
+                    test_p=believed(composition, stages, last),
                 )
             )
     return points

@@ -5,7 +5,7 @@ from __future__ import annotations
 from experts.expert import Pool
 from experts.values import Completion, Query
 from orchestrator.aggregators import agreed
-from orchestrator.answer import Answer, no_answer
+from orchestrator.answer import no_answer
 from orchestrator.strategies.asking import ask, by_success
 from orchestrator.strategies.base import Steps, Strategy
 from routers.composer import Composing
@@ -18,7 +18,7 @@ def compose(composer: Composing, *, sequence: float = 0) -> Strategy:
     price of a wrong answer: one call, a cascade or a vote of many, as it turns out."""
 
     def strategy(query: Query, scores: QueryScores, pool: Pool) -> Steps:
-        number, history = int(sequence), list[Completion]()
+        number, stage, history = int(sequence), 0, list[Completion]()
         waves = composer.waves(number)
         for stage, wave in enumerate(waves):
             arms = [arm for arm in wave if arm in scores.arms]
@@ -33,17 +33,12 @@ def compose(composer: Composing, *, sequence: float = 0) -> Strategy:
                 break
             if arm not in {c.call.arm for c in history}:
                 history += yield [ask(query, arm)]
-        return _answer(composer, query, history, scores)
+        leading = composer.leading(query.text, history, scores)
+        if not leading.completions:
+            answer = no_answer("every expert that was asked failed")
+        else:
+            p_right = composer.believed(number, stage, leading.p_right)
+            answer = agreed(leading.completions, p_right)
+        return answer.with_history(tuple(history))
 
     return strategy
-
-
-def _answer(
-    composer: Composing, query: Query, history: list[Completion], scores: QueryScores
-) -> Answer:
-    leading = composer.leading(query.text, history, scores)
-    if not leading.completions:
-        answer = no_answer("every expert that was asked failed")
-    else:
-        answer = agreed(leading.completions, leading.p_right)
-    return answer.with_history(tuple(history))

@@ -18,7 +18,7 @@ from routers.composition import (
     N_BINS,
     BlindAnswers,
     Composition,
-    Falling,
+    Isotonic,
     Recorded,
     Stage,
     Waves,
@@ -150,8 +150,11 @@ def test_arms_on_the_frontier_are_searched_then_the_most_accurate() -> None:
 # Playing.
 
 
-def constant(gain: float) -> Falling:
-    return Falling(np.array([0.0, 1.0]), np.array([gain, gain]))
+def constant(gain: float) -> Isotonic:
+    return Isotonic(np.array([0.0, 1.0]), np.array([gain, gain]))
+
+
+as_told = Isotonic(np.array([0.0, 1.0]), np.array([0.0, 1.0]))
 
 
 def by_hand(n: int = 5, n_stages: int = 3) -> list[Stage]:
@@ -160,9 +163,10 @@ def by_hand(n: int = 5, n_stages: int = 3) -> list[Stage]:
 
 
 def test_exactly_the_asked_waves_are_paid() -> None:
-    unsure = Falling(np.array([0.0, 1.0]), np.array([1.0, 0.0]))  # gain 1 - P
+    unsure = Isotonic(np.array([0.0, 1.0]), np.array([1.0, 0.0]))  # gain 1 - P
     composition = Composition(
         waves=((0,), (1, 2), (3,)),
+        beliefs=(as_told,) * 3,
         gains=((unsure, constant(0)), (unsure,), ()),
         wave_cost_usd=(1.0, 2.0, 5.0),
     )
@@ -180,6 +184,7 @@ def test_exactly_the_asked_waves_are_paid() -> None:
 def test_a_wave_without_gain_is_crossed_for_a_later_one() -> None:
     worth = Composition(
         waves=((0,), (1,), (2,)),
+        beliefs=(as_told,) * 3,
         gains=((constant(0), constant(0.5)), (constant(0.5),), ()),
         wave_cost_usd=(1.0, 1.0, 1.0),
     )
@@ -190,6 +195,7 @@ def test_a_wave_without_gain_is_crossed_for_a_later_one() -> None:
 def test_who_stops_does_not_start_again() -> None:
     composition = Composition(
         waves=((0,), (1,), (2,)),
+        beliefs=(as_told,) * 3,
         gains=((constant(-0.1), constant(-0.1)), (constant(1.0),), ()),
         wave_cost_usd=(1.0, 1.0, 1.0),
     )
@@ -297,7 +303,7 @@ def test_few_points_are_isotonic_regression(grid: list[int], data: st.DataObject
     target = np.array(data.draw(st.lists(gains, min_size=len(p), max_size=len(p))))
     reference = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(p, target)
     asked = np.linspace(0, 1, 33)
-    ours = Falling.fit(p, target)
+    ours = Isotonic.fit(p, target, rising=False)
     np.testing.assert_allclose(ours(p), reference.predict(p), atol=1e-9)
     np.testing.assert_allclose(ours(asked), reference.predict(asked), atol=1e-9)
 
@@ -308,9 +314,26 @@ def test_a_falling_function_falls(n: int, seed: int, tied: bool) -> None:
     p, target = rng.random(n), rng.normal(size=n)
     if tied:
         p = p.round(1)
-    gains = Falling.fit(p, target)(np.linspace(0, 1, 101))
+    gains = Isotonic.fit(p, target, rising=False)(np.linspace(0, 1, 101))
     assert (np.diff(gains) <= 1e-12).all()
     assert target.min() - 1e-9 <= gains.min() <= gains.max() <= target.max() + 1e-9
+
+
+@given(st.integers(1, 300), st.integers(0, 1000))
+def test_a_belief_rises_and_stays_a_probability(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p = rng.random(n)
+    beliefs = Isotonic.fit(p, (rng.random(n) < p).astype(float), rising=True)(np.linspace(0, 1, 99))
+    assert (np.diff(beliefs) >= -1e-12).all()
+    assert 0 <= beliefs[0] <= beliefs[-1] <= 1
+
+
+def test_what_is_believed_came_true_for_others() -> None:
+    """Whoever is sure of .9 and right in .6 of the cases is believed .6."""
+    sure = np.full(1000, 0.9)
+    right = np.arange(1000) % 10 < 6
+    belief = Isotonic.fit(sure, right.astype(float), rising=True)
+    assert belief(np.array([0.9]))[0] == pytest.approx(0.6)
 
 
 def test_many_points_are_close_to_isotonic_regression() -> None:
@@ -319,4 +342,6 @@ def test_many_points_are_close_to_isotonic_regression() -> None:
     target = (1 - p) ** 2 + rng.normal(0, 0.3, 4000)
     reference = IsotonicRegression(increasing=False, out_of_bounds="clip").fit(p, target)
     asked = np.linspace(0.05, 0.95, 40)
-    np.testing.assert_allclose(Falling.fit(p, target)(asked), reference.predict(asked), atol=0.06)
+    np.testing.assert_allclose(
+        Isotonic.fit(p, target, rising=False)(asked), reference.predict(asked), atol=0.06
+    )

@@ -36,10 +36,11 @@ def outlooks(n: int = 1000) -> PlanOutlooks:
     there half of the time. For general questions the cascade is never right."""
     tally = ReplayTally((V,), (SINGLE, CASCADE), ("sums",), (CHEAP, DEAR))
     for i in range(n):
-        tally.add(0, 0, "sums", score=1.0, calls=[DEAR])
-        tally.add(0, 1, "sums", score=1.0, calls=[CHEAP] if i % 2 else [CHEAP, DEAR])
-        tally.add(0, 0, GENERAL, score=1.0, calls=[DEAR])
-        tally.add(0, 1, GENERAL, score=0.0, calls=[CHEAP, DEAR])
+        tally.add(0, 0, "sums", score=1.0, cost_usd=1e-4, calls=[DEAR])
+        both = [CHEAP] if i % 2 else [CHEAP, DEAR]
+        tally.add(0, 1, "sums", score=1.0, cost_usd=1e-6 + (i % 2 == 0) * 1e-4, calls=both)
+        tally.add(0, 0, GENERAL, score=1.0, cost_usd=1e-4, calls=[DEAR])
+        tally.add(0, 1, GENERAL, score=0.0, cost_usd=1.01e-4, calls=[CHEAP, DEAR])
     return tally.outlooks()
 
 
@@ -81,8 +82,8 @@ def test_with_experts_excluded_single_calls_are_judged_by_their_scores() -> None
 def test_small_records_are_shrunk_towards_the_plans_overall_rate() -> None:
     tally = ReplayTally((V,), (SINGLE,), ("often", "once"), (DEAR,))
     for _ in range(100):
-        tally.add(0, 0, "often", score=1.0, calls=[DEAR])
-    tally.add(0, 0, "once", score=0.0, calls=[DEAR])
+        tally.add(0, 0, "often", score=1.0, cost_usd=1e-4, calls=[DEAR])
+    tally.add(0, 0, "once", score=0.0, cost_usd=1e-4, calls=[DEAR])
     p = tally.outlooks().p_correct[0, 0]
     assert 0.6 < p[1] < 0.9 < p[0]
 

@@ -1,0 +1,66 @@
+"""What dearer plans were shown to gain: luck buys nothing, proof does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from routers.shown_gains import believed_success
+
+N = 600
+COST = np.array([1.0, 2.0, 3.0])
+ONE = np.zeros(N, int)
+
+
+def test_most_of_the_winners_luck_is_not_believed() -> None:
+    """Twelve plans that differ on a tenth of the questions, by luck alone; 100 times."""
+    looked, believed = [], []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        usual = rng.random(N) < 0.8
+        right = [np.where(rng.random(N) < 0.1, rng.random(N) < 0.8, usual) for _ in range(12)]
+        rates = np.mean(right, axis=1)
+        beliefs = believed_success(np.array(right, float), np.arange(12.0), ONE)[:, 0]
+        looked.append(rates.max() - rates[0])
+        believed.append(beliefs.max() - beliefs[0])
+    assert np.mean(believed) < 0.5 * np.mean(looked)
+
+
+def test_a_gain_on_many_questions_is_believed() -> None:
+    right = np.zeros((2, N))
+    right[0, : N // 2], right[1, : N * 3 // 4] = 1, 1
+    believed = believed_success(right, COST[:2], ONE)[:, 0]
+    assert believed[1] - believed[0] == pytest.approx(0.25, abs=0.005)
+
+
+def test_a_plan_that_gains_in_one_skill_is_believed_there_only() -> None:
+    skill = np.arange(N) % 4
+    right = np.ones((2, N))
+    right[0, (skill == 0) & (np.arange(N) % 8 == 0)] = 0
+    believed = believed_success(right, COST[:2], skill)
+    gain = believed[1] - believed[0]
+    assert gain[0] > 0.4
+    assert abs(gain[1:]).max() < 0.02
+
+
+def test_what_a_dearer_plan_loses_is_believed_at_once() -> None:
+    right = np.ones((2, N))
+    right[1, :5] = 0
+    believed = believed_success(right, COST[:2], ONE)[:, 0]
+    assert believed[1] < believed[0]
+
+
+@given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 999))
+def test_beliefs_are_probabilities_whatever_the_order(plans: int, groups: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n = groups * int(rng.integers(1, 20))
+    right, cost = rng.random((plans, n)).round(), rng.random(plans)
+    group = np.arange(n) % groups
+    believed = believed_success(right, cost, group)
+    assert believed.shape == (plans, groups)
+    assert ((believed >= 0) & (believed <= 1)).all()
+    order = rng.permutation(plans)
+    again = believed_success(right[order], cost[order], group)
+    np.testing.assert_allclose(again, believed[order])

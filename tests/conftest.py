@@ -17,7 +17,6 @@ from hypothesis import settings
 from orchestrator.ledger import Ledger
 from tests.server import Server
 
-
 # What a test takes says what else the machine does: time is measured in benchmarks.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")

@@ -212,24 +212,23 @@ class Ledger:
 
         Raises DataError when its id stands for another text.
         """
-        messages = json.dumps([[m.role, m.content] for m in query.messages], ensure_ascii=False)
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT messages FROM queries WHERE query_id = ?", (query.query_id,)
-            ).fetchone()
-            if row is None:
-                columns = {
-                    "query_id": query.query_id, "at": time.time(), "messages": messages,
-                    "source": source,
-                }  # fmt: skip
-                _inserted(db, "queries", columns)
-            elif row[0] != messages:
-                raise DataError(
-                    f"The id {query.query_id!r} stands for another question in the ledger: "
-                    f"{_shortened(row[0])}. Give the new one another id, or none."
-                )
+            _add_query(db, query, source)
             if label is not None:
                 _add_label(db, query.query_id, label)
+
+    def add_decisions(
+        self, queries: Sequence[Query], rows: Sequence[Mapping[str, Any]], *, source: str
+    ) -> None:
+        """Record questions and what was decided about them, in one transaction.
+
+        ``rows`` have the columns of the table, without ``at``. Raises DataError as ``add_query``.
+        """
+        with self._transaction() as db:
+            for query in queries:
+                _add_query(db, query, source)
+            for row in rows:
+                _inserted(db, "decisions", {**row, "at": time.time()})
 
     def add_calls(
         self,
@@ -247,11 +246,6 @@ class Ledger:
                 _inserted(db, "calls", _call_row(completion, decision_id, versions))
                 for completion, decision_id in zip(completions, decision_ids, strict=True)
             ]
-
-    def add_decision(self, row: Mapping[str, Any]) -> None:
-        """``row`` has the columns of the table, without ``at``."""
-        with self._transaction() as db:
-            _inserted(db, "decisions", {**row, "at": time.time()})
 
     def add_answer(self, row: Mapping[str, Any]) -> None:
         """``row`` has the columns of the table, without ``at``."""
@@ -293,6 +287,30 @@ class Ledger:
         ):
             yield _recorded(row)
 
+    def completions_of(self, query_ids: Sequence[str]) -> list[RecordedCall]:
+        """Calls that were made to answer these queries and brought an answer, oldest first."""
+        rows = self.rows(
+            "SELECT c.*, q.messages, NULL AS skill, NULL AS split, NULL AS reference, "
+            "NULL AS score, NULL AS score_source FROM calls c JOIN queries q USING (query_id) "
+            "WHERE query_id IN (SELECT value FROM json_each(?)) AND c.purpose = 'answer' "
+            "AND c.error IS NULL AND c.finish_reason IN ('stop', 'length') ORDER BY c.call_id",
+            [json.dumps(list(query_ids))],
+        )
+        return [_recorded(row) for row in rows]
+
+    def cost_usd_of(self, prefix: str) -> float:
+        """Every dollar for queries whose id begins so: calls and routers."""
+        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        total = 0.0
+        for column, table in (("cost_usd", "calls"), ("router_cost_usd", "decisions")):
+            [row] = self.rows(
+                f"SELECT SUM({column}) AS usd FROM {table} "  # noqa: S608 (our names)
+                "WHERE query_id >= ? AND query_id < ?",
+                (prefix, after),
+            )
+            total += row["usd"] or 0.0
+        return total
+
     def rows(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Any reading query, as dictionaries."""
         with self._lock:
@@ -312,6 +330,23 @@ class Ledger:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._db:
             yield self._db
+
+
+def _add_query(db: sqlite3.Connection, query: Query, source: str) -> None:
+    messages = json.dumps([[m.role, m.content] for m in query.messages], ensure_ascii=False)
+    row = db.execute(
+        "SELECT messages FROM queries WHERE query_id = ?", (query.query_id,)
+    ).fetchone()
+    if row is None:
+        columns = {
+            "query_id": query.query_id, "at": time.time(), "messages": messages, "source": source,
+        }  # fmt: skip
+        _inserted(db, "queries", columns)
+    elif row[0] != messages:
+        raise DataError(
+            f"The id {query.query_id!r} stands for another question in the ledger: "
+            f"{_shortened(row[0])}. Give the new one another id, or none."
+        )
 
 
 def _inserted(db: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> int:

@@ -47,23 +47,42 @@ class RemoteExpert:
         self._card, self._wire = card, wire
         self._max_concurrent, self._timeout_s, self._sleep = max_concurrent, timeout_s, sleep
         self._slots = PerLoop(lambda: asyncio.Semaphore(max_concurrent))
+        self._n_asked = 0
 
     @property
     def card(self) -> ExpertCard:
         return self._card
 
     async def complete(self, calls: Sequence[Call]) -> list[Completion]:
-        n_batch = min(len(calls), self._max_concurrent)
-        tasks = [asyncio.create_task(self._one(call, n_batch)) for call in calls]
+        done: dict[int, Completion] = {}
+        await self.complete_each(calls, done.__setitem__)
+        return [done[i] for i in range(len(calls))]
+
+    async def complete_each(
+        self, calls: Sequence[Call], tell: Callable[[int, Completion], None]
+    ) -> None:
+        self._n_asked += len(calls)
+        n_batch = min(self._n_asked, self._max_concurrent)
+
+        async def told(i: int) -> None:
+            tell(i, await self._one(calls[i], n_batch))
+
+        tasks = [asyncio.create_task(told(i)) for i in range(len(calls))]
         if not tasks:
-            return []
+            return
         try:
             await asyncio.wait(tasks)
         except asyncio.CancelledError:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        return [_result(task, call) for task, call in zip(tasks, calls, strict=True)]
+        finally:
+            self._n_asked -= len(calls)
+        for i, task in enumerate(tasks):
+            if task.cancelled():  # before it ran: nobody was asked
+                tell(i, Completion(call=calls[i], finish_reason="cancelled"))
+            else:
+                task.result()
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
         queue: asyncio.Queue[Delta | None] = asyncio.Queue()  # None: no more deltas

@@ -239,10 +239,15 @@ class Conclave:
 
         runs = run_waves(more, self.experts, record, in_flight=in_flight, may_ask=may_ask)
         async with aclosing(runs):
-            async for run in runs:
-                decision, started = opened.pop(run)
-                del decision_of[decision.query.query_id]
-                yield self._closed(decision, cast(Answer, run.answer), started)
+            async for answered in runs:
+                results = []
+                for run in answered:
+                    decision, started = opened.pop(run)
+                    del decision_of[decision.query.query_id]
+                    results.append(_result(decision, cast(Answer, run.answer), started))
+                self.ledger.add_answers([answer_row(result) for result in results])
+                for result in results:
+                    yield result
 
     def check(self, query: Query, target: str) -> None:
         """Raises UserError for a query that cannot be asked of this pool, before anything is
@@ -309,10 +314,8 @@ class Conclave:
         return Run(strategy(query, decision.scores, self.pool), query.limits, self.pool, recall)
 
     def _closed(self, decision: Decision, answer: Answer, started: float) -> Result:
-        if answer.abstained and decision.choice:
-            answer = replace(answer, notes=(decision.choice.reason,))
-        result = Result(decision=decision, answer=answer, latency_s=time.perf_counter() - started)
-        self.ledger.add_answer(answer_row(result))
+        result = _result(decision, answer, started)
+        self.ledger.add_answers([answer_row(result)])
         return result
 
     def _recorder(self, decision: Decision) -> Recorder:
@@ -369,6 +372,12 @@ def raise_if_failed(answer: Answer) -> None:
 
 def _new_id(prefix: str) -> str:
     return f"{prefix}-{uuid4().hex[:16]}"
+
+
+def _result(decision: Decision, answer: Answer, started: float) -> Result:
+    if answer.abstained and decision.choice:
+        answer = replace(answer, notes=(decision.choice.reason,))
+    return Result(decision=decision, answer=answer, latency_s=time.perf_counter() - started)
 
 
 def _identity(call: Call) -> tuple[str, Arm, int, float, int]:

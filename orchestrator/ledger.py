@@ -247,10 +247,12 @@ class Ledger:
                 for completion, decision_id in zip(completions, decision_ids, strict=True)
             ]
 
-    def add_answer(self, row: Mapping[str, Any]) -> None:
-        """``row`` has the columns of the table, without ``at``."""
+    def add_answers(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Record answers, in one transaction; ``rows`` have the columns of the table, without
+        ``at``."""
         with self._transaction() as db:
-            _inserted(db, "answers", {**row, "at": time.time()})
+            for row in rows:
+                _inserted(db, "answers", {**row, "at": time.time()})
 
     def add_verdicts(self, verdicts: Iterable[Verdict]) -> None:
         """Record verdicts on calls; earlier ones stay, and count no more."""

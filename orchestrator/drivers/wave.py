@@ -25,6 +25,9 @@ from orchestrator.answer import Answer
 from orchestrator.drivers.calling import Experts, Numbered, Recorder, ask_batch
 from orchestrator.drivers.run import Run
 
+_PIECE = 256
+"""Calls; as many as a local expert decodes together."""
+
 More = Callable[[int], Awaitable[Sequence[Run]]]
 """At most so many further runs; none when there are no more."""
 MayAsk = Callable[[Sequence[Call]], bool]
@@ -46,8 +49,8 @@ async def run_wave(
 
     n_answered = 0
     async with aclosing(run_waves(more, experts, record, in_flight=len(runs))) as answered:
-        async for _ in answered:
-            n_answered += 1
+        async for some in answered:
+            n_answered += len(some)
             on_progress(n_answered)
     return [cast(Answer, run.answer) for run in runs]
 
@@ -59,8 +62,9 @@ async def run_waves(
     *,
     in_flight: int,
     may_ask: MayAsk = lambda calls: True,
-) -> AsyncGenerator[Run]:
-    """Runs as they are answered, at most ``in_flight`` of them at a time.
+) -> AsyncGenerator[list[Run]]:
+    """Runs as they are answered, those together that were so at once; at most ``in_flight`` of
+    them are under way at a time.
 
     While runs are held back, no more are taken in; those that still are when nothing is under way
     any more are closed without an answer. Closing the generator stops the experts and records what
@@ -79,13 +83,15 @@ async def run_waves(
             flow.ask(with_wave=not is_taking_in)
             if not flow.n_under_way:
                 return
+            answered: list[Run] = []
             for event in await flow.events_so_far():
                 if isinstance(event, Exception):
                     raise event
                 if isinstance(event, _Came):
                     is_taking_in, is_exhausted = False, not event.runs
-                for run in flow.answered_by(event):
-                    yield run
+                answered += flow.answered_by(event)
+            if answered:
+                yield answered
     finally:
         await flow.stop()
 
@@ -214,10 +220,16 @@ class _Flow:
             self._waiting.setdefault(call.arm.expert, []).append((going, i, call))
 
     async def _asked(self, name: str, places: Sequence[_Place], in_wave: bool) -> _Ended:
-        def hear(told: Sequence[Numbered]) -> None:
-            self._events.put_nowait(_Told([(*places[i][:2], c) for i, c in told]))
+        # An expert that tells nothing before all is done is asked in pieces: what they cost is
+        # recorded, and whom they answer is answered, after each.
+        n = _PIECE if in_wave else len(places)
+        for start in range(0, len(places), n):
+            piece = places[start : start + n]
 
-        await ask_batch(self._experts[name], [call for _, _, call in places], self._record, hear)
+            def hear(told: Sequence[Numbered], piece: Sequence[_Place] = piece) -> None:
+                self._events.put_nowait(_Told([(*piece[i][:2], c) for i, c in told]))
+
+            await ask_batch(self._experts[name], [call for _, _, call in piece], self._record, hear)
         return _Ended(in_wave)
 
     async def _reported(self, work: Coroutine[Any, Any, _Event]) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 from experts.cards import ExpertCard
 from experts.errors import UnknownExpert
-from experts.values import Arm, Call, Completion, Delta
+from experts.values import Arm, Call, Completion, Delta, LoadOutlook
 
 
 @runtime_checkable
@@ -47,6 +47,16 @@ class TellingExpert(Protocol):
         """As ``complete``, but ``tell`` is told of every completion when it is there, with the
         call's place in ``calls``; when this returns, of all of them. What ``tell`` raises is
         raised. When cancelled, it tells what it has and returns."""
+        ...
+
+
+@runtime_checkable
+class LoadingExpert(Protocol):
+    """An expert that has to be loaded before it can answer, and may be unloaded again."""
+
+    def load_outlook(self) -> LoadOutlook | None:
+        """The load that a call would have to wait for now; None when it is there. Called before
+        every decision, from any thread: it must be quick and change nothing."""
         ...
 
 

@@ -121,6 +121,16 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LoadOutlook:
+    """A load that stands between an expert and its next answer."""
+
+    load_s: float | None
+    """Expected seconds, waiting for its turn not included; None where the expert cannot tell."""
+    n_waiting: int = 0
+    """Calls that wait for this load already, and share its price."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
     """Tokens of one call."""
 

@@ -18,6 +18,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from experts.cards import ExpertCard
 from experts.errors import (
     ContextTooLong,
     DataError,
@@ -26,7 +27,7 @@ from experts.errors import (
     NotFitted,
     UnknownExpert,
 )
-from experts.expert import Expert, Pool
+from experts.expert import Expert, LoadingExpert, Pool
 from experts.values import Arm, Call, Completion, Delta, Query
 from orchestrator.answer import Answer
 from orchestrator.config import Config, PolicySettings
@@ -41,6 +42,7 @@ from orchestrator.pool import make_experts
 from orchestrator.records import answer_row, decision_row
 from orchestrator.strategies import make_strategy
 from orchestrator.strategies.single import only
+from routers.loads import Load, share_loads
 from routers.policy import choose_plan
 from skills.embedders import Embedder, make_embedder
 
@@ -49,6 +51,8 @@ IN_FLIGHT = 1024
 are, small enough for memory and for what a kill can interrupt."""
 _BLOCK = 256
 """Queries that are decided about together, so that the first experts need not wait for the rest."""
+_LOAD_BYTES_PER_S = 1e9
+"""Of a model that was never loaded here: about what a disk of a cloud machine reads."""
 SHIPPED_STATE = Path(__file__).parent.parent / "routers" / "bundled"
 
 
@@ -125,10 +129,13 @@ class Conclave:
         started = time.perf_counter()
         n_chars = np.array([sum(len(m.content) for m in q.messages) for q in queries])
         scores = fitted.score([q.text for q in queries], n_chars, self.embedder.embed)
+        prices_usd = [q.fallback_price_usd for q in queries]
+        shares = share_loads(scores, prices_usd, self._loads_to_come())
         chosen = []
         for i, query in enumerate(queries):
             row = scores.row(i).allowed(query.limits.experts)
-            row = row.affordable(query.limits.max_cost_usd)
+            # Limits are on tokens' dollars, so they are looked at before loads are added.
+            row = row.affordable(query.limits.max_cost_usd).with_loads(shares[i])
             chosen.append((query, row, choose_plan(query, row, fitted.outlooks)))
         router_s = (time.perf_counter() - started) / len(queries)
         return [
@@ -143,6 +150,26 @@ class Conclave:
             )
             for query, row, choice in chosen
         ]
+
+    def _loads_to_come(self) -> dict[str, Load]:
+        """Of experts that are not loaded."""
+        loads = {}
+        for name, expert in self.experts.items():
+            outlook = expert.load_outlook() if isinstance(expert, LoadingExpert) else None
+            if outlook is not None:
+                load_s = outlook.load_s
+                if load_s is None:
+                    load_s = self._recorded_load_s(expert.card)
+                loads[name] = Load(
+                    outlook=outlook, load_s=load_s, usd_per_s=expert.card.prices.load_usd_per_s
+                )
+        return loads
+
+    def _recorded_load_s(self, card: ExpertCard) -> float:
+        """The quickest of the last loads, or what reading its bytes takes."""
+        # The first load of a process pays for imports of seconds, which are not that expert's.
+        recorded = self.ledger.load_times_s(card.name, card.version)
+        return min(recorded, default=(card.memory_bytes or 0) / _LOAD_BYTES_PER_S)
 
     def route(self, query: Query, target: str, *, source: str) -> Decision:
         """Decide about one query and record it, without asking anyone."""

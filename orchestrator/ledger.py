@@ -66,6 +66,7 @@ CREATE TABLE IF NOT EXISTS calls (
     usage_estimated INTEGER NOT NULL DEFAULT 0  -- tokens and cost are upper bounds
 );
 CREATE INDEX IF NOT EXISTS calls_of_query ON calls (query_id);
+CREATE INDEX IF NOT EXISTS loads_of_expert ON calls (expert, version) WHERE load_s > 0;
 CREATE TABLE IF NOT EXISTS decisions (
     decision_id TEXT PRIMARY KEY,
     at REAL NOT NULL,
@@ -299,6 +300,15 @@ class Ledger:
             [json.dumps(list(query_ids))],
         )
         return [_recorded(row) for row in rows]
+
+    def load_times_s(self, expert: str, version: str, *, n: int = 9) -> list[float]:
+        """Seconds of the last loads of these weights, newest first."""
+        rows = self.rows(
+            "SELECT load_s FROM calls WHERE load_s > 0 AND expert = ? AND version = ? "
+            "ORDER BY call_id DESC LIMIT ?",
+            (expert, version, n),
+        )
+        return [row["load_s"] for row in rows]
 
     def cost_usd_of(self, prefix: str) -> float:
         """Every dollar for queries whose id begins so: calls and routers."""

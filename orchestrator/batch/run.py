@@ -35,8 +35,8 @@ SOURCE = "batch"
 BLOCK = 512
 """Answers that are written, and made sure of on the disk, together ..."""
 BLOCK_S = 0.5
-"""... or those of so many seconds: to be sure takes a busy disk 20 ms. None is lost when the process
-is killed before, since their calls are in the ledger."""
+"""... or those of so many seconds: to be sure takes a busy disk 20 ms. None is lost when the
+process is killed before, since their calls are in the ledger."""
 HOPELESS = 100
 """So many queries in a row that fail are a server that is down or a key that is refused."""
 

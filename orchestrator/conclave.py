@@ -26,6 +26,7 @@ from experts.errors import (
     LimitReached,
     NotFitted,
     UnknownExpert,
+    UserError,
 )
 from experts.expert import Expert, LoadingExpert, Pool
 from experts.values import Arm, Call, Completion, Delta, Query
@@ -286,6 +287,7 @@ class Conclave:
                     target, [*self.policies, *self.experts], what="model (policy or expert)"
                 )
             self.require_fitted()
+        self._check_extra(query, target)
         allowed = query.limits.experts
         for name in allowed or ():
             self.pool.card(name)  # raises with the nearest names
@@ -294,6 +296,19 @@ class Conclave:
                 f"The model is the expert {target!r}, but only {', '.join(sorted(allowed))} may be "
                 "asked. Name one of these, or a policy such as conclave."
             )
+
+    def _check_extra(self, query: Query, target: str) -> None:
+        """Fields that only some experts take are refused by name, never dropped in silence."""
+        takes = self.pool.card(target).takes if target in self.experts else frozenset[str]()
+        for name, _ in query.sampling.extra:
+            if name not in takes:
+                who = [card.name for card in self.pool.cards if name in card.takes]
+                advice = (
+                    f"Name one of these as the model: {', '.join(who)}."
+                    if who
+                    else "No expert here takes it (those of kind openai and litellm may)."
+                )
+                raise UserError(f"{name}: is not supported by {target!r}; leave it out. {advice}")
 
     def _open_block(
         self, asked: Sequence[tuple[Query, str]], source: str, recalls: bool

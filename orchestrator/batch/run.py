@@ -37,6 +37,8 @@ BLOCK = 512
 BLOCK_S = 0.5
 """... or those of so many seconds: to be sure takes a busy disk 20 ms. None is lost when the
 process is killed before, since their calls are in the ledger."""
+_TELL_EVERY = 2000
+"""Lines that are read, which takes a second or so."""
 HOPELESS = 100
 """So many queries in a row that fail are a server that is down or a key that is refused."""
 
@@ -64,6 +66,8 @@ class BatchProgress:
     """Bad lines included."""
     cost_usd: float
     """So far, by earlier processes, too."""
+    is_reading: bool = False
+    """The files are still being looked at: ``n_queries`` grows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,6 +214,8 @@ class _Batch:
         self._n_bytes = queries.stat().st_size
         for line in self._lines(queries):
             self._n_queries += 1
+            if self._n_queries % _TELL_EVERY == 0:
+                self._tell(is_reading=True)
             problem = line if isinstance(line, BadLine) else self._problem_with(line)
             if problem:
                 self._n_bad += 1
@@ -352,13 +358,14 @@ class _Batch:
 
     # Telling.
 
-    def _tell(self) -> None:
+    def _tell(self, *, is_reading: bool = False) -> None:
         self._on_progress(
             BatchProgress(
                 n_queries=self._n_queries,
                 n_answered=self._n_before + self._n_new,
                 n_failed=self._n_failed + self._n_bad,
                 cost_usd=self._budget.spent_usd,
+                is_reading=is_reading,
             )
         )
 

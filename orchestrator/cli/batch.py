@@ -94,7 +94,7 @@ def _run(
 
     config = load_config(config_file)
     bar = Progress(
-        TextColumn("answering"),
+        TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -104,12 +104,15 @@ def _run(
         console=Console(stderr=True),
         disable=quiet,
     )
-    task = bar.add_task("", total=None, rate="", spent=0.0, failed="")
+    task = bar.add_task("reading", total=None, rate="", spent=0.0, failed="")
 
     def show(progress: BatchProgress) -> None:
         done = progress.n_answered + progress.n_failed
+        if progress.is_reading:
+            bar.update(task, completed=progress.n_queries)
+            return
         if bar.tasks[0].total is None:  # what earlier processes did says nothing of our pace
-            bar.reset(task, total=progress.n_queries, completed=done)
+            bar.reset(task, total=progress.n_queries, completed=done, description="answering")
         speed = bar.tasks[0].speed
         bar.update(
             task,

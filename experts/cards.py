@@ -11,6 +11,23 @@ from experts.values import Arm, Call, Usage
 ExpertKind = Literal["local", "openai", "litellm", "fake"]
 
 STATED = "stated by the owner"
+OPENAI_EXTRA = frozenset(
+    {
+        "frequency_penalty",
+        "guided_choice",
+        "guided_grammar",
+        "guided_json",
+        "guided_regex",
+        "logit_bias",
+        "logprobs",
+        "presence_penalty",
+        "response_format",
+        "structured_outputs",
+        "top_logprobs",
+    }
+)
+"""What is handed on to experts behind OpenAI's protocol as it came; ``guided_*`` and
+``structured_outputs`` are vLLM's own (docs.vllm.ai, structured outputs)."""
 _MARKUP_TOKENS = 16
 """More than any chat template puts around a message."""
 
@@ -64,6 +81,8 @@ class ExpertCard:
     version: str = ""
     """Changes when the weights do: what was recorded of another version says nothing of this."""
     price_source: str = STATED
+    takes: frozenset[str] = frozenset()
+    """Which fields it takes of a call's ``Sampling.extra``."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from experts.cards import ExpertCard
 from experts.errors import UnknownExpert
-from experts.values import Arm, Call, Completion, Delta
+from experts.values import Arm, Call, Completion, Delta, LoadOutlook
 
 
 @runtime_checkable
@@ -32,6 +32,31 @@ class Expert(Protocol):
         When the task that awaits the next piece is cancelled, the work stops and the next piece is
         the completion, with ``finish_reason="cancelled"``: as in ``complete``, it is paid. Closing
         the iterator stops the work, too, but leaves nobody to tell the bill."""
+        ...
+
+
+@runtime_checkable
+class TellingExpert(Protocol):
+    """An expert whose calls end one by one, and which takes more while it is at work: one behind
+    an API, a fleet of engines. Drivers ask it as soon as there is something to ask, and nobody
+    waits for the slowest call of a batch."""
+
+    async def complete_each(
+        self, calls: Sequence[Call], tell: Callable[[int, Completion], None]
+    ) -> None:
+        """As ``complete``, but ``tell`` is told of every completion when it is there, with the
+        call's place in ``calls``; when this returns, of all of them. What ``tell`` raises is
+        raised. When cancelled, it tells what it has and returns."""
+        ...
+
+
+@runtime_checkable
+class LoadingExpert(Protocol):
+    """An expert that has to be loaded before it can answer, and may be unloaded again."""
+
+    def load_outlook(self) -> LoadOutlook | None:
+        """The load that a call would have to wait for now; None when it is there. Called before
+        every decision, from any thread: it must be quick and change nothing."""
         ...
 
 

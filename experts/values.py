@@ -69,6 +69,9 @@ class Sampling:
     """In (0, 1]."""
     seed: int = 0
     stop: tuple[str, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
+    """Further fields of OpenAI's protocol, each as JSON text, that only some experts take
+    (``ExpertCard.takes``): guided output, log-probabilities of tokens, penalties."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -121,6 +124,16 @@ class Call:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LoadOutlook:
+    """A load that stands between an expert and its next answer."""
+
+    load_s: float | None
+    """Expected seconds, waiting for its turn not included; None where the expert cannot tell."""
+    n_waiting: int = 0
+    """Calls that wait for this load already, and share its price."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Usage:
     """Tokens of one call."""
 
@@ -157,6 +170,9 @@ class Completion:
     """Calls that were decoded together with this one, itself included: they slow each other."""
     logprob: float | None = None
     """Natural log-probability of the whole text under the expert; None where it is not told."""
+    token_logprobs: str | None = None
+    """OpenAI's list of tokens with their log-probabilities, as JSON; None unless the call's
+    ``extra`` asks for ``logprobs``."""
     finish_reason: FinishReason = "stop"
     error: str | None = None
     error_code: ErrorCode | None = None

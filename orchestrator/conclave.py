@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import numpy as np
 
+from experts.cards import ExpertCard
 from experts.errors import (
     ContextTooLong,
     DataError,
@@ -23,25 +26,34 @@ from experts.errors import (
     LimitReached,
     NotFitted,
     UnknownExpert,
+    UserError,
 )
-from experts.expert import Expert, Pool
-from experts.values import Arm, Completion, Delta, Query
+from experts.expert import Expert, LoadingExpert, Pool
+from experts.values import Arm, Call, Completion, Delta, Query
 from orchestrator.answer import Answer
 from orchestrator.config import Config, PolicySettings
 from orchestrator.decision import Decision, Result
 from orchestrator.drivers.calling import Recorder
 from orchestrator.drivers.live import run_live, stream_live
-from orchestrator.drivers.run import Run
-from orchestrator.drivers.wave import run_wave
+from orchestrator.drivers.run import Recall, Run
+from orchestrator.drivers.wave import MayAsk, run_waves
 from orchestrator.fitted import Fitted
 from orchestrator.ledger import Ledger
 from orchestrator.pool import make_experts
 from orchestrator.records import answer_row, decision_row
 from orchestrator.strategies import make_strategy
 from orchestrator.strategies.single import only
+from routers.loads import Load, share_loads
 from routers.policy import choose_plan
 from skills.embedders import Embedder, make_embedder
 
+IN_FLIGHT = 1024
+"""Queries that are worked on at a time, where many come: large enough that every expert's batches
+are, small enough for memory and for what a kill can interrupt."""
+_BLOCK = 256
+"""Queries that are decided about together, so that the first experts need not wait for the rest."""
+_LOAD_BYTES_PER_S = 1e9
+"""Of a model that was never loaded here: about what a disk of a cloud machine reads."""
 SHIPPED_STATE = Path(__file__).parent.parent / "routers" / "bundled"
 
 
@@ -102,7 +114,8 @@ class Conclave:
     # Deciding.
 
     def decide(self, queries: Sequence[Query], target: str) -> list[Decision]:
-        """A decision for each query, taken together; ``target`` is a policy or an expert.
+        """A decision for each query, taken together; ``target`` is a policy or an expert, as
+        ``check`` has found.
 
         The time it takes is charged to the queries in equal parts.
         """
@@ -113,18 +126,17 @@ class Conclave:
                 )
                 for q in queries
             ]
-        if target not in self.policies:
-            raise UnknownExpert(
-                target, [*self.policies, *self.experts], what="model (policy or expert)"
-            )
         fitted = self.require_fitted()
         started = time.perf_counter()
         n_chars = np.array([sum(len(m.content) for m in q.messages) for q in queries])
         scores = fitted.score([q.text for q in queries], n_chars, self.embedder.embed)
+        prices_usd = [q.fallback_price_usd for q in queries]
+        shares = share_loads(scores, prices_usd, self._loads_to_come())
         chosen = []
         for i, query in enumerate(queries):
             row = scores.row(i).allowed(query.limits.experts)
-            row = row.affordable(query.limits.max_cost_usd)
+            # Limits are on tokens' dollars, so they are looked at before loads are added.
+            row = row.affordable(query.limits.max_cost_usd).with_loads(shares[i])
             chosen.append((query, row, choose_plan(query, row, fitted.outlooks)))
         router_s = (time.perf_counter() - started) / len(queries)
         return [
@@ -140,6 +152,26 @@ class Conclave:
             for query, row, choice in chosen
         ]
 
+    def _loads_to_come(self) -> dict[str, Load]:
+        """Of experts that are not loaded."""
+        loads = {}
+        for name, expert in self.experts.items():
+            outlook = expert.load_outlook() if isinstance(expert, LoadingExpert) else None
+            if outlook is not None:
+                load_s = outlook.load_s
+                if load_s is None:
+                    load_s = self._recorded_load_s(expert.card)
+                loads[name] = Load(
+                    outlook=outlook, load_s=load_s, usd_per_s=expert.card.prices.load_usd_per_s
+                )
+        return loads
+
+    def _recorded_load_s(self, card: ExpertCard) -> float:
+        """The quickest of the last loads, or what reading its bytes takes."""
+        # The first load of a process pays for imports of seconds, which are not that expert's.
+        recorded = self.ledger.load_times_s(card.name, card.version)
+        return min(recorded, default=(card.memory_bytes or 0) / _LOAD_BYTES_PER_S)
+
     def route(self, query: Query, target: str, *, source: str) -> Decision:
         """Decide about one query and record it, without asking anyone."""
         return self._opened([query], target, source)[0]
@@ -151,7 +183,7 @@ class Conclave:
         started = time.perf_counter()
         # Embedding a question is milliseconds of computing: not on the event loop.
         decision = await asyncio.to_thread(self.route, query, target, source=source)
-        answer = await run_live(self._run(decision), self.experts, self._recorder([decision]))
+        answer = await run_live(self._run(decision), self.experts, self._recorder(decision))
         return self._closed(decision, answer, started)
 
     async def stream(
@@ -160,7 +192,7 @@ class Conclave:
         """Deltas of the answer, then the result. Closing the iterator frees all work."""
         started = time.perf_counter()
         decision = await asyncio.to_thread(self.route, query, target, source=source)
-        pieces = stream_live(self._run(decision), self.experts, self._recorder([decision]))
+        pieces = stream_live(self._run(decision), self.experts, self._recorder(decision))
         async with aclosing(pieces) as stream:
             async for piece in stream:
                 if isinstance(piece, Answer):
@@ -176,28 +208,86 @@ class Conclave:
         source: str,
         on_progress: Callable[[int], None] = lambda n_answered: None,
     ) -> list[Result]:
-        """Decide and answer many queries in waves: each expert is asked once a wave."""
-        started = time.perf_counter()
-        decisions = await asyncio.to_thread(self._opened, queries, target, source)
-        runs = [self._run(d) for d in decisions]
-        answers = await run_wave(
-            runs, self.experts, self._recorder(decisions), on_progress=on_progress
-        )
-        return [self._closed(d, a, started) for d, a in zip(decisions, answers, strict=True)]
-
-    def _opened(self, queries: Sequence[Query], target: str, source: str) -> list[Decision]:
+        """Decide and answer many queries in waves; results in the queries' order."""
         if len({q.query_id for q in queries}) < len(queries):
             raise DataError("Two queries have one id; the ledger could not tell their calls apart.")
         for query in queries:
-            self._check_experts(query, target)
-        decisions = self.decide(queries, target)
-        for decision in decisions:
-            self.ledger.add_query(decision.query, source=source)
-            self.ledger.add_decision(decision_row(decision))
-        return decisions
+            self.check(query, target)
+        asked = ((query, target) for query in queries)
+        results: dict[str, Result] = {}
+        answers = self.answer_each(asked, source=source, in_flight=max(1, len(queries)))
+        async with aclosing(answers):
+            async for result in answers:
+                results[result.decision.query.query_id] = result
+                on_progress(len(results))
+        return [results[query.query_id] for query in queries]
 
-    def _check_experts(self, query: Query, target: str) -> None:
-        """Raises for a query whose own list of experts names unknown ones or forbids its target."""
+    async def answer_each(
+        self,
+        asked: Iterable[tuple[Query, str]],
+        *,
+        source: str,
+        in_flight: int = IN_FLIGHT,
+        may_ask: MayAsk = lambda calls: True,
+        on_calls: Recorder = lambda completions: None,
+        recalls: bool = False,
+    ) -> AsyncGenerator[Result]:
+        """Results as they come of queries with their targets, taken from ``asked`` (in a thread)
+        as there is room: however many there are, ``in_flight`` are in memory.
+
+        may_ask: see ``run_waves``; a query that is held back to the end has no result. on_calls:
+        told of every completion after the ledger. recalls: calls that the ledger has of a query of
+        that id, of the weights that the pool has now, are not made again. Closing the iterator
+        stops the experts; what they spent is recorded. Two queries must not have one id.
+        """
+        coming = iter(asked)
+        opened: dict[Run, tuple[Decision, float]] = {}
+        decision_of: dict[str, str] = {}
+
+        def open_next(n: int) -> list[tuple[Decision, Run]]:
+            return self._open_block(list(islice(coming, min(n, _BLOCK))), source, recalls)
+
+        async def more(n: int) -> list[Run]:
+            started = time.perf_counter()
+            # Embedding is milliseconds a question: not on the event loop.
+            work = asyncio.create_task(asyncio.to_thread(open_next, n))
+            try:
+                block = await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await asyncio.wait([work])  # a thread cannot be cancelled, and it uses the ledger
+                raise
+            for decision, run in block:
+                opened[run] = decision, started
+                decision_of[decision.query.query_id] = decision.decision_id
+            return [run for _, run in block]
+
+        def record(completions: Sequence[Completion]) -> None:
+            self._record(completions, decision_of)
+            on_calls(completions)
+
+        runs = run_waves(more, self.experts, record, in_flight=in_flight, may_ask=may_ask)
+        async with aclosing(runs):
+            async for answered in runs:
+                results = []
+                for run in answered:
+                    decision, started = opened.pop(run)
+                    del decision_of[decision.query.query_id]
+                    results.append(_result(decision, cast(Answer, run.answer), started))
+                self.ledger.add_answers([answer_row(result) for result in results])
+                for result in results:
+                    yield result
+
+    def check(self, query: Query, target: str) -> None:
+        """Raises UserError for a query that cannot be asked of this pool, before anything is
+        recorded or paid: an unknown target, experts that are unknown or forbid it, a policy while
+        nothing is fitted."""
+        if target not in self.experts:
+            if target not in self.policies:
+                raise UnknownExpert(
+                    target, [*self.policies, *self.experts], what="model (policy or expert)"
+                )
+            self.require_fitted()
+        self._check_extra(query, target)
         allowed = query.limits.experts
         for name in allowed or ():
             self.pool.card(name)  # raises with the nearest names
@@ -207,32 +297,79 @@ class Conclave:
                 "asked. Name one of these, or a policy such as conclave."
             )
 
-    def _run(self, decision: Decision) -> Run:
+    def _check_extra(self, query: Query, target: str) -> None:
+        """Fields that only some experts take are refused by name, never dropped in silence."""
+        takes = self.pool.card(target).takes if target in self.experts else frozenset[str]()
+        for name, _ in query.sampling.extra:
+            if name not in takes:
+                who = [card.name for card in self.pool.cards if name in card.takes]
+                advice = (
+                    f"Name one of these as the model: {', '.join(who)}."
+                    if who
+                    else "No expert here takes it (those of kind openai and litellm may)."
+                )
+                raise UserError(f"{name}: is not supported by {target!r}; leave it out. {advice}")
+
+    def _open_block(
+        self, asked: Sequence[tuple[Query, str]], source: str, recalls: bool
+    ) -> list[tuple[Decision, Run]]:
+        """Decide about queries of several targets; their runs, in any order."""
+        by_target: dict[str, list[Query]] = {}
+        for query, target in asked:
+            by_target.setdefault(target, []).append(query)
+        recall = self._recall([query for query, _ in asked]) if recalls else None
+        return [
+            (decision, self._run(decision, recall))
+            for target, queries in by_target.items()
+            for decision in self._opened(queries, target, source)
+        ]
+
+    def _opened(self, queries: Sequence[Query], target: str, source: str) -> list[Decision]:
+        for query in queries:
+            self.check(query, target)
+        decisions = self.decide(queries, target)
+        self.ledger.add_decisions(queries, [decision_row(d) for d in decisions], source=source)
+        return decisions
+
+    def _recall(self, queries: Sequence[Query]) -> Recall:
+        """What the ledger has of these queries' calls, of the weights that the pool has now."""
+        versions = self.pool.versions
+        known = {
+            _identity(recorded.completion.call): recorded.completion
+            for recorded in self.ledger.completions_of([q.query_id for q in queries])
+            if versions.get(recorded.completion.call.arm.expert) == recorded.version
+        }
+
+        def recall(call: Call) -> Completion | None:
+            found = known.get(_identity(call))
+            return found and replace(found, call=call)
+
+        return recall
+
+    def _run(self, decision: Decision, recall: Recall | None = None) -> Run:
         query = decision.query
+        recall = recall or (lambda call: None)
         if decision.choice is None or decision.scores is None:
-            return Run(only(query, Arm(decision.policy)), query.limits, self.pool)
+            return Run(only(query, Arm(decision.policy)), query.limits, self.pool, recall)
         fitted = self.require_fitted()
         strategy = make_strategy(decision.choice.plan, fitted.confidence.p_right, fitted.composer)
-        return Run(strategy(query, decision.scores, self.pool), query.limits, self.pool)
+        return Run(strategy(query, decision.scores, self.pool), query.limits, self.pool, recall)
 
     def _closed(self, decision: Decision, answer: Answer, started: float) -> Result:
-        if answer.abstained and decision.choice:
-            answer = replace(answer, notes=(decision.choice.reason,))
-        result = Result(decision=decision, answer=answer, latency_s=time.perf_counter() - started)
-        self.ledger.add_answer(answer_row(result))
+        result = _result(decision, answer, started)
+        self.ledger.add_answers([answer_row(result)])
         return result
 
-    def _recorder(self, decisions: Sequence[Decision]) -> Recorder:
-        decision_of = {d.query.query_id: d.decision_id for d in decisions}
+    def _recorder(self, decision: Decision) -> Recorder:
+        decision_of = {decision.query.query_id: decision.decision_id}
+        return lambda completions: self._record(completions, decision_of)
 
-        def record(completions: Sequence[Completion]) -> None:
-            self.ledger.add_calls(
-                completions,
-                [decision_of[c.call.query_id] for c in completions],
-                versions=self.pool.versions,
-            )
-
-        return record
+    def _record(self, completions: Sequence[Completion], decision_of: Mapping[str, str]) -> None:
+        self.ledger.add_calls(
+            completions,
+            [decision_of[c.call.query_id] for c in completions],
+            versions=self.pool.versions,
+        )
 
     def require_fitted(self) -> Fitted:
         """Raises NotFitted with the reason, and who can be asked all the same."""
@@ -277,3 +414,15 @@ def raise_if_failed(answer: Answer) -> None:
 
 def _new_id(prefix: str) -> str:
     return f"{prefix}-{uuid4().hex[:16]}"
+
+
+def _result(decision: Decision, answer: Answer, started: float) -> Result:
+    if answer.abstained and decision.choice:
+        answer = replace(answer, notes=(decision.choice.reason,))
+    return Result(decision=decision, answer=answer, latency_s=time.perf_counter() - started)
+
+
+def _identity(call: Call) -> tuple[str, Arm, int, float, int]:
+    """What a recorded call must have in common with one that is to be made."""
+    sampling = call.sampling
+    return call.query_id, call.arm, call.sample, sampling.temperature, sampling.seed

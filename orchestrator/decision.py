@@ -8,7 +8,7 @@ from typing import Any
 from experts.values import Query
 from orchestrator.answer import Answer
 from routers.policy import Choice
-from routers.scores import QueryScores
+from routers.scores import LoadShare, QueryScores
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,10 +69,25 @@ def _beliefs(scores: QueryScores) -> dict[str, Any]:
                 "sd": round(float(scores.sd[i]), 4),
                 "cost_usd": float(scores.cost_usd[i]),
                 "latency_s": round(float(scores.latency_s[i]), 4),
+                **_load(scores.loads.get(scores.arms[i].expert)),
             }
             for i in order
         ],
     }
+
+
+def _load(share: LoadShare | None) -> dict[str, Any]:
+    """Only of experts that are not loaded."""
+    if share is None:
+        return {}
+    told = {
+        "load_s": round(share.load_s, 4),
+        "load_usd": share.load_usd,
+        "n_sharing": share.n_sharing,
+        "share_usd": share.cost_usd,
+        "says": str(share),
+    }
+    return {"load": told}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -66,6 +66,7 @@ CREATE TABLE IF NOT EXISTS calls (
     usage_estimated INTEGER NOT NULL DEFAULT 0  -- tokens and cost are upper bounds
 );
 CREATE INDEX IF NOT EXISTS calls_of_query ON calls (query_id);
+CREATE INDEX IF NOT EXISTS loads_of_expert ON calls (expert, version) WHERE load_s > 0;
 CREATE TABLE IF NOT EXISTS decisions (
     decision_id TEXT PRIMARY KEY,
     at REAL NOT NULL,
@@ -212,24 +213,23 @@ class Ledger:
 
         Raises DataError when its id stands for another text.
         """
-        messages = json.dumps([[m.role, m.content] for m in query.messages], ensure_ascii=False)
         with self._transaction() as db:
-            row = db.execute(
-                "SELECT messages FROM queries WHERE query_id = ?", (query.query_id,)
-            ).fetchone()
-            if row is None:
-                columns = {
-                    "query_id": query.query_id, "at": time.time(), "messages": messages,
-                    "source": source,
-                }  # fmt: skip
-                _inserted(db, "queries", columns)
-            elif row[0] != messages:
-                raise DataError(
-                    f"The id {query.query_id!r} stands for another question in the ledger: "
-                    f"{_shortened(row[0])}. Give the new one another id, or none."
-                )
+            _add_query(db, query, source)
             if label is not None:
                 _add_label(db, query.query_id, label)
+
+    def add_decisions(
+        self, queries: Sequence[Query], rows: Sequence[Mapping[str, Any]], *, source: str
+    ) -> None:
+        """Record questions and what was decided about them, in one transaction.
+
+        ``rows`` have the columns of the table, without ``at``. Raises DataError as ``add_query``.
+        """
+        with self._transaction() as db:
+            for query in queries:
+                _add_query(db, query, source)
+            for row in rows:
+                _inserted(db, "decisions", {**row, "at": time.time()})
 
     def add_calls(
         self,
@@ -248,15 +248,12 @@ class Ledger:
                 for completion, decision_id in zip(completions, decision_ids, strict=True)
             ]
 
-    def add_decision(self, row: Mapping[str, Any]) -> None:
-        """``row`` has the columns of the table, without ``at``."""
+    def add_answers(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Record answers, in one transaction; ``rows`` have the columns of the table, without
+        ``at``."""
         with self._transaction() as db:
-            _inserted(db, "decisions", {**row, "at": time.time()})
-
-    def add_answer(self, row: Mapping[str, Any]) -> None:
-        """``row`` has the columns of the table, without ``at``."""
-        with self._transaction() as db:
-            _inserted(db, "answers", {**row, "at": time.time()})
+            for row in rows:
+                _inserted(db, "answers", {**row, "at": time.time()})
 
     def add_verdicts(self, verdicts: Iterable[Verdict]) -> None:
         """Record verdicts on calls; earlier ones stay, and count no more."""
@@ -293,6 +290,39 @@ class Ledger:
         ):
             yield _recorded(row)
 
+    def completions_of(self, query_ids: Sequence[str]) -> list[RecordedCall]:
+        """Calls that were made to answer these queries and brought an answer, oldest first."""
+        rows = self.rows(
+            "SELECT c.*, q.messages, NULL AS skill, NULL AS split, NULL AS reference, "
+            "NULL AS score, NULL AS score_source FROM calls c JOIN queries q USING (query_id) "
+            "WHERE query_id IN (SELECT value FROM json_each(?)) AND c.purpose = 'answer' "
+            "AND c.error IS NULL AND c.finish_reason IN ('stop', 'length') ORDER BY c.call_id",
+            [json.dumps(list(query_ids))],
+        )
+        return [_recorded(row) for row in rows]
+
+    def load_times_s(self, expert: str, version: str, *, n: int = 9) -> list[float]:
+        """Seconds of the last loads of these weights, newest first."""
+        rows = self.rows(
+            "SELECT load_s FROM calls WHERE load_s > 0 AND expert = ? AND version = ? "
+            "ORDER BY call_id DESC LIMIT ?",
+            (expert, version, n),
+        )
+        return [row["load_s"] for row in rows]
+
+    def cost_usd_of(self, prefix: str) -> float:
+        """Every dollar for queries whose id begins so: calls and routers."""
+        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        total = 0.0
+        for column, table in (("cost_usd", "calls"), ("router_cost_usd", "decisions")):
+            [row] = self.rows(
+                f"SELECT SUM({column}) AS usd FROM {table} "  # noqa: S608 (our names)
+                "WHERE query_id >= ? AND query_id < ?",
+                (prefix, after),
+            )
+            total += row["usd"] or 0.0
+        return total
+
     def rows(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Any reading query, as dictionaries."""
         with self._lock:
@@ -312,6 +342,23 @@ class Ledger:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         with self._lock, self._db:
             yield self._db
+
+
+def _add_query(db: sqlite3.Connection, query: Query, source: str) -> None:
+    messages = json.dumps([[m.role, m.content] for m in query.messages], ensure_ascii=False)
+    row = db.execute(
+        "SELECT messages FROM queries WHERE query_id = ?", (query.query_id,)
+    ).fetchone()
+    if row is None:
+        columns = {
+            "query_id": query.query_id, "at": time.time(), "messages": messages, "source": source,
+        }  # fmt: skip
+        _inserted(db, "queries", columns)
+    elif row[0] != messages:
+        raise DataError(
+            f"The id {query.query_id!r} stands for another question in the ledger: "
+            f"{_shortened(row[0])}. Give the new one another id, or none."
+        )
 
 
 def _inserted(db: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> int:

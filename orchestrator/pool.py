@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from experts.bundled import bundled_experts
-from experts.cards import STATED, ExpertCard, Prices
+from experts.cards import OPENAI_EXTRA, STATED, ExpertCard, Prices
 from experts.errors import ConfigError, UnknownPrice
 from experts.expert import Expert
 from experts.local.expert import LocalExpert
@@ -117,6 +117,7 @@ def _openai(settings: OpenAIExpertSettings) -> Expert:
         prices=_prices(settings.prices),
         context_tokens=settings.context_tokens or DEFAULT_CONTEXT_TOKENS,
         version=_remote_version(settings),
+        takes=OPENAI_EXTRA,
     )
     wire = OpenAIWire(
         settings.base_url,
@@ -142,6 +143,7 @@ def _litellm(settings: LiteLLMExpertSettings) -> Expert:
         description=settings.description or f"{settings.model} by LiteLLM",
         prices=prices,
         price_source=source,
+        takes=OPENAI_EXTRA,
         context_tokens=settings.context_tokens or context or DEFAULT_CONTEXT_TOKENS,
         version=_remote_version(settings),
     )

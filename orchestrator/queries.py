@@ -5,8 +5,8 @@ One place for REST, command line and whatever door comes next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 from uuid import uuid4
 
@@ -15,6 +15,8 @@ from experts.values import Limits, Message, Query, Sampling, encodable
 from orchestrator.config import Config
 
 _Number = TypeVar("_Number", int, float)
+_SEED_STRIDE = 1000
+"""Between choices of one request: samples of one choice have neighbouring seeds."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,6 +65,19 @@ def make_query(
         ),
         sampling=sampling or Sampling(max_tokens=limits.max_tokens),
     )
+
+
+def choices(query: Query, query_ids: Sequence[str]) -> list[Query]:
+    """The same question asked as often as there are ids: OpenAI's ``n``. The first is the query's
+    own sampling, the others have other seeds."""
+    return [
+        replace(
+            query,
+            query_id=query_id,
+            sampling=replace(query.sampling, seed=query.sampling.seed + i * _SEED_STRIDE),
+        )
+        for i, query_id in enumerate(query_ids)
+    ]
 
 
 def new_query_id() -> str:

@@ -52,10 +52,13 @@ class PlanOutlook:
     plan: Plan
     p_correct: float
     cost_usd: float
+    """Loads included."""
     n_calls: float
     """Expected calls."""
     objective_usd: float
     """cost + (1 - p) V."""
+    load_usd: float = 0.0
+    """What the query's shares of loads are of the cost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,16 +88,28 @@ class PlanOutlooks:
         weights = self._weights(scores)
         p = self.p_correct[v] @ weights
         calls = weights @ self.n_calls[v]
-        price = scores.cost_usd
+        load = scores.load_usd
+        price = scores.cost_usd - load
         if scores.arms != self.arms:
             of = dict(zip(scores.arms, price, strict=True))
             price = np.array([of.get(arm, np.inf) for arm in self.arms])
-        cost = calls @ price
+            load_of = dict(zip(scores.arms, load, strict=True))
+            load = np.array([load_of.get(arm, 0.0) for arm in self.arms])
+        # However often a plan asks an arm, it is loaded once; P(asked at all) is at most this.
+        loading = np.minimum(calls, 1.0) @ load
+        cost = calls @ price + loading
         objective = cost + (1 - p) * fallback_price_usd
-        columns = (a.tolist() for a in (p, cost, calls.sum(axis=1), objective))
+        columns = (a.tolist() for a in (p, cost, calls.sum(axis=1), objective, loading))
         return [
-            PlanOutlook(plan=plan, p_correct=p, cost_usd=usd, n_calls=n, objective_usd=objective)
-            for plan, p, usd, n, objective in zip(self.plans, *columns, strict=True)
+            PlanOutlook(
+                plan=plan,
+                p_correct=p,
+                cost_usd=usd,
+                n_calls=n,
+                objective_usd=objective,
+                load_usd=load_usd,
+            )
+            for plan, p, usd, n, objective, load_usd in zip(self.plans, *columns, strict=True)
         ]
 
     def _weights(self, scores: QueryScores) -> np.ndarray:

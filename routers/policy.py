@@ -46,7 +46,9 @@ def choose_plan(query: Query, scores: QueryScores, outlooks: PlanOutlooks) -> Ch
     if not within:
         return _abstain("every plan is expected to need more than the limits allow", considered)
     best = within[0]
-    if best.objective_usd >= v:
+    # A load is for those who come after, too: were it held against the first, nobody would be
+    # asked, nothing loaded, and the next one would stand where this one stands.
+    if best.objective_usd - best.load_usd >= v:
         return _abstain(
             f"the best plan, {best.plan}, costs {best.cost_usd:.2g} $ and is right with "
             f"{best.p_correct:.0%}: more than the {v:.2g} $ that a wrong answer costs",
@@ -65,7 +67,8 @@ def choose_plan(query: Query, scores: QueryScores, outlooks: PlanOutlooks) -> Ch
 
 
 def _keeps(outlook: PlanOutlook, limits: Limits) -> bool:
-    cheap = limits.max_cost_usd is None or outlook.cost_usd <= limits.max_cost_usd
+    tokens_usd = outlook.cost_usd - outlook.load_usd  # limits are on tokens' dollars
+    cheap = limits.max_cost_usd is None or tokens_usd <= limits.max_cost_usd
     short = limits.max_calls is None or outlook.n_calls <= limits.max_calls
     return cheap and short
 
@@ -79,6 +82,7 @@ def _best_single(scores: QueryScores, v: float) -> PlanOutlook:
         cost_usd=float(scores.cost_usd[i]),
         n_calls=1.0,
         objective_usd=float(objective[i]),
+        load_usd=float(scores.load_usd[i]),
     )
 
 

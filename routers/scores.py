@@ -3,11 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from experts.values import Arm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LoadShare:
+    """One query's part in the load of an expert that is not there."""
+
+    load_s: float
+    """Expected seconds of the load."""
+    load_usd: float
+    """Of all of it."""
+    n_sharing: int
+    """Calls that are expected to pay for it together, this query's included."""
+
+    @property
+    def cost_usd(self) -> float:
+        """This query's part."""
+        return self.load_usd / self.n_sharing
+
+    def __str__(self) -> str:
+        return f"cold: load {self.load_s:.2g} s, {self.load_usd:.2g} $ shared by {self.n_sharing}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,9 +40,9 @@ class QueryScores:
     sd: np.ndarray
     """Standard deviation of ``p_correct`` as a belief."""
     cost_usd: np.ndarray
-    """Expected dollars of one call."""
+    """Expected dollars of one call, the share of its expert's load included."""
     latency_s: np.ndarray
-    """Expected seconds of one call."""
+    """Expected seconds of one call, likewise."""
     novelty: float
     """1 - cosine to the nearest questions that the router knows; in [0, 2]. Of a question that its
     words settled (routers/shortcut.py): the share of these that no known question has."""
@@ -30,6 +50,25 @@ class QueryScores:
     """The question is unlike all that is known: beliefs are the general ones."""
     skills: Mapping[str, float]
     """Likely skills, most likely first, with their probabilities."""
+    loads: Mapping[str, LoadShare] = field(default_factory=dict)
+    """By expert, of those that are not loaded."""
+
+    @property
+    def load_usd(self) -> np.ndarray:
+        """(n_arms,) what loads add to ``cost_usd``."""
+        return np.array(
+            [self.loads[a.expert].cost_usd if a.expert in self.loads else 0.0 for a in self.arms]
+        )
+
+    def with_loads(self, loads: Mapping[str, LoadShare]) -> QueryScores:
+        """The same beliefs at what cold experts cost, and take, with their loads."""
+        loaded = replace(self, loads=loads)
+        load_s = [loads[a.expert].load_s if a.expert in loads else 0.0 for a in self.arms]
+        return replace(
+            loaded,
+            cost_usd=self.cost_usd + loaded.load_usd,
+            latency_s=self.latency_s + np.array(load_s),
+        )
 
     def objective(self, fallback_price_usd: float) -> np.ndarray:
         """Expected dollars of asking each arm alone: cost + (1 - p) V. Lower is better."""

@@ -22,7 +22,7 @@ from experts.answers import extract_answer
 from experts.cards import ExpertCard
 from experts.local.decode import decode
 from experts.local.row import Row
-from experts.values import Call, Completion, Delta, ErrorCode
+from experts.values import Call, Completion, Delta, ErrorCode, LoadOutlook
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class LocalExpert:
         self._model: Any = None
         self._tokenizer: Any = None
         self._end_ids: frozenset[int] = frozenset()
+        self._n_waiting = 0
 
     @property
     def card(self) -> ExpertCard:
@@ -52,7 +53,20 @@ class LocalExpert:
         """
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._load)
 
+    def load_outlook(self) -> LoadOutlook | None:
+        """It is loaded once, at the first call, and stays. How long that takes the ledger knows."""
+        if self._model is not None:
+            return None
+        return LoadOutlook(load_s=None, n_waiting=self._n_waiting)
+
     async def complete(self, calls: Sequence[Call]) -> list[Completion]:
+        self._n_waiting += len(calls)
+        try:
+            return await self._completed(calls)
+        finally:
+            self._n_waiting -= len(calls)
+
+    async def _completed(self, calls: Sequence[Call]) -> list[Completion]:
         loop = asyncio.get_running_loop()
         stop = threading.Event()
         asked = time.perf_counter()
@@ -74,11 +88,13 @@ class LocalExpert:
         asked = time.perf_counter()
         work = loop.run_in_executor(self._worker, self._run, [call], asked, stop, tell)
         work.add_done_callback(lambda _: queue.put_nowait(None))
+        self._n_waiting += 1
         try:
             while (delta := await _next(queue, stop)) is not None:
                 yield delta
             yield (await work)[0]
         finally:
+            self._n_waiting -= 1
             stop.set()
 
     # Everything below runs in the worker thread.

@@ -10,7 +10,7 @@ import json
 import re
 from typing import Any
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experts.remote.wire import Reply, WireError
 from experts.values import Call, ErrorCode, FinishReason, Usage
@@ -31,6 +31,10 @@ class _Tokens(BaseModel):
 
 
 class _Logprob(BaseModel):
+    """With whatever else the server tells of a token: its text, others that were likely."""
+
+    model_config = ConfigDict(extra="allow")
+
     logprob: float
 
 
@@ -69,7 +73,7 @@ def request_of(call: Call) -> dict[str, Any]:
         fields["top_p"] = sampling.top_p
     if sampling.stop:
         fields["stop"] = list(sampling.stop)
-    return fields
+    return {**fields, **{name: json.loads(text) for name, text in sampling.extra}}
 
 
 def reply_of(body: bytes | dict[str, Any]) -> Reply:
@@ -84,6 +88,7 @@ def reply_of(body: bytes | dict[str, Any]) -> Reply:
         text=choice.message.content or "",
         usage=usage_of(found),
         logprob=_sum(choice.logprobs),
+        token_logprobs=_tokens_of(choice.logprobs),
         finish_reason=_finish(choice.finish_reason),
     )
 
@@ -207,6 +212,12 @@ def _sum(logprobs: _Logprobs | None) -> float | None:
     if logprobs is None or logprobs.content is None:
         return None
     return sum(token.logprob for token in logprobs.content)
+
+
+def _tokens_of(logprobs: _Logprobs | None) -> str | None:
+    if logprobs is None or logprobs.content is None:
+        return None
+    return json.dumps([token.model_dump() for token in logprobs.content], ensure_ascii=False)
 
 
 def _finish(reason: str | None) -> FinishReason:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 MAX_CONCURRENT = 16
 TIMEOUT_S = 600.0
+_TOO_MANY = 429
 Tell = Callable[[Delta], None]
 
 
@@ -47,23 +48,44 @@ class RemoteExpert:
         self._card, self._wire = card, wire
         self._max_concurrent, self._timeout_s, self._sleep = max_concurrent, timeout_s, sleep
         self._slots = PerLoop(lambda: asyncio.Semaphore(max_concurrent))
+        self._n_asked = 0
+        self._welcome_at = 0.0
+        """When the server wants to be asked again, on this process's clock."""
 
     @property
     def card(self) -> ExpertCard:
         return self._card
 
     async def complete(self, calls: Sequence[Call]) -> list[Completion]:
-        n_batch = min(len(calls), self._max_concurrent)
-        tasks = [asyncio.create_task(self._one(call, n_batch)) for call in calls]
+        done: dict[int, Completion] = {}
+        await self.complete_each(calls, done.__setitem__)
+        return [done[i] for i in range(len(calls))]
+
+    async def complete_each(
+        self, calls: Sequence[Call], tell: Callable[[int, Completion], None]
+    ) -> None:
+        self._n_asked += len(calls)
+        n_batch = min(self._n_asked, self._max_concurrent)
+
+        async def told(i: int) -> None:
+            tell(i, await self._one(calls[i], n_batch))
+
+        tasks = [asyncio.create_task(told(i)) for i in range(len(calls))]
         if not tasks:
-            return []
+            return
         try:
             await asyncio.wait(tasks)
         except asyncio.CancelledError:
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
-        return [_result(task, call) for task, call in zip(tasks, calls, strict=True)]
+        finally:
+            self._n_asked -= len(calls)
+        for i, task in enumerate(tasks):
+            if task.cancelled():  # before it ran: nobody was asked
+                tell(i, Completion(call=calls[i], finish_reason="cancelled"))
+            else:
+                task.result()
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
         queue: asyncio.Queue[Delta | None] = asyncio.Queue()  # None: no more deltas
@@ -98,9 +120,12 @@ class RemoteExpert:
         slots = await self._slots.get()
         while True:
             try:
-                async with slots, asyncio.timeout(self._timeout_s):
-                    attempts.begin()
-                    reply = await self._attempt(attempts, tell)
+                async with slots:
+                    if not attempts.n:
+                        await self._until_welcome()
+                    async with asyncio.timeout(self._timeout_s):
+                        attempts.begin()
+                        reply = await self._attempt(attempts, tell)
                 return attempts.finished(reply)
             except WireError as error:
                 attempts.settle(error.usage, may_be_paid=error.may_be_paid)
@@ -112,7 +137,16 @@ class RemoteExpert:
                 )
                 if wait_s is None:
                     return attempts.failed(str(error), error.code)
+                if error.status == _TOO_MANY or error.retry_after_s is not None:
+                    self._welcome_at = max(self._welcome_at, time.perf_counter() + wait_s)
                 log.info("expert %s: %s; again in %.1f s", self._card.name, error, wait_s)
+            await self._sleep(wait_s)
+
+    async def _until_welcome(self) -> None:
+        """What a server said to one call holds for all that have not begun: otherwise each of them
+        would use its attempts up on being told the same."""
+        wait_s = self._welcome_at - time.perf_counter()
+        if wait_s > 0:
             await self._sleep(wait_s)
 
     async def _attempt(self, attempts: _Attempts, tell: Tell | None) -> Reply:
@@ -142,6 +176,10 @@ class _Attempts:
     """Of all attempts that are settled."""
     _open: bool = False
     """A request is under way that is not settled."""
+
+    @property
+    def _wants_tokens(self) -> bool:
+        return ("logprobs", "true") in self.call.sampling.extra
 
     @property
     def left_s(self) -> float:
@@ -179,6 +217,7 @@ class _Attempts:
             text=reply.text,
             answer=extract_answer(reply.text),
             logprob=reply.logprob,
+            token_logprobs=reply.token_logprobs if self._wants_tokens else None,
             finish_reason=reply.finish_reason,
             n_batch=self.n_batch,
             usage=self.usage,

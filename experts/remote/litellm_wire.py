@@ -8,6 +8,7 @@ tokens itself where a provider does not, and does not tell us which it did.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
@@ -20,6 +21,7 @@ from experts.values import Call
 
 INSTALL = "pip install 'conclave-coe[litellm]'"
 _NEVER_SENT = {"ConnectError", "ConnectTimeout", "ClientConnectorError", "ConnectionRefusedError"}
+_CHATTY = ("LiteLLM", "openai", "httpx", "httpcore")
 _SECRETS = ("_KEY", "_TOKEN", "_SECRET")
 
 
@@ -42,14 +44,16 @@ class LiteLLMWire:
 
     async def ask(self, call: Call) -> Reply:
         litellm = await _litellm()
+        self._check_extra(litellm, call)
         try:
             response = await litellm.acompletion(**self._arguments(call))
         except Exception as error:  # LiteLLM raises its own, openai's, httpx's and plain ones
-            raise _explained(error) from None
+            raise _explained(error, self._where["api_key"]) from None
         return reply_of(response.model_dump())
 
     async def stream(self, call: Call) -> AsyncGenerator[str | Reply]:
         litellm = await _litellm()
+        self._check_extra(litellm, call)
         chunks = Stream()
         asked = {"stream": True, "stream_options": {"include_usage": True}}
         try:
@@ -60,8 +64,17 @@ class LiteLLMWire:
         except WireError:
             raise
         except Exception as error:
-            raise _explained(error) from None
+            raise _explained(error, self._where["api_key"]) from None
         yield chunks.reply()
+
+    def _check_extra(self, litellm: Any, call: Call) -> None:
+        """``drop_params`` is for what we add; what the caller asked for must not be dropped."""
+        if not call.sampling.extra:
+            return
+        known = litellm.get_supported_openai_params(model=self._model) or ()
+        for name, _ in call.sampling.extra:
+            if name not in known:
+                raise WireError(f"{name}: LiteLLM says that {self._model} does not take it")
 
     def _arguments(self, call: Call) -> dict[str, Any]:
         fields = {
@@ -89,12 +102,15 @@ def load_litellm() -> Any:
     except ImportError:
         raise ConfigError(f"Experts of kind litellm need LiteLLM: {INSTALL}") from None
     litellm.suppress_debug_info = True
+    for name in _CHATTY:
+        # While debugging they log requests and refusals, with the keys that providers quote.
+        logging.getLogger(name).setLevel(logging.WARNING)
     return litellm
 
 
-def _explained(error: Exception) -> WireError:
+def _explained(error: Exception, api_key: str | None) -> WireError:
     status = int(getattr(error, "status_code", None) or 0)
-    message = _without_secrets(str(error))
+    message = _without_secrets(str(error), api_key)
     if type(error).__name__ == "ContextWindowExceededError":
         return WireError(message, code="context_too_long", status=status)
     if _chain(error) & _NEVER_SENT:
@@ -124,8 +140,10 @@ def _chain(error: BaseException | None) -> set[str]:
     return names
 
 
-def _without_secrets(message: str) -> str:
+def _without_secrets(message: str, api_key: str | None) -> str:
     """LiteLLM takes keys from the environment, and providers quote keys that they refuse."""
+    if api_key:
+        message = message.replace(api_key, "***")
     for name, value in os.environ.items():
         if name.endswith(_SECRETS) and len(value) > 5:
             message = message.replace(value, "***")

@@ -84,7 +84,7 @@ class OpenAIWire:
                         yield response
                         return
                     error = self._error(response, await _read(response))
-                if not self._adapted(body, error):
+                if not self._adapted(body, error, call):
                     raise error
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise WireError(
@@ -103,19 +103,22 @@ class OpenAIWire:
     def _body(self, call: Call, more: Mapping[str, Any]) -> dict[str, Any]:
         fields = {"model": self._model, **request_of(call), **more}
         fields[self._limit_name] = fields.pop("max_tokens")
-        fields = {k: v for k, v in fields.items() if k not in self._refused}
+        refused = self._refused - dict(call.sampling.extra).keys()
+        fields = {k: v for k, v in fields.items() if k not in refused}
         return {k: v for k, v in {**fields, **self._extra_body}.items() if v is not None}
 
-    def _adapted(self, body: Mapping[str, Any], error: WireError) -> bool:
-        """Whether to ask again without what this server does not know; refusals cost nothing."""
+    def _adapted(self, body: Mapping[str, Any], error: WireError, call: Call) -> bool:
+        """Whether to ask again without what this server does not know; refusals cost nothing. What
+        the caller asked for by name is never left out."""
         if error.status not in (400, 422):
             return False
         message = str(error)
         if "max_tokens" in body and "max_completion_tokens" in message:
             self._limit_name = "max_completion_tokens"
             return True
+        wanted = self._extra_body.keys() | dict(call.sampling.extra).keys()
         for name in _OPTIONAL:
-            if name in body and name not in self._extra_body and re.search(rf"\b{name}\b", message):
+            if name in body and name not in wanted and re.search(rf"\b{name}\b", message):
                 self._refused.add(name)
                 return True
         return False

@@ -22,6 +22,8 @@ class Reply:
     """As the server counted; None where it did not."""
     logprob: float | None = None
     """Of the whole text; None where it is not told."""
+    token_logprobs: str | None = None
+    """OpenAI's list of tokens, as JSON; None where it is not told, or in a stream."""
     finish_reason: FinishReason = "stop"
 
 

@@ -148,11 +148,17 @@ def _style(title: str) -> dict[str, Any]:
 def _beliefs_table(decision: dict[str, Any]) -> RenderableType:
     from rich.table import Table
 
-    table = Table("expert", "P(right)", "± sd", "$ a call", **_style("Scores"))
+    is_cold = any("load" in row for row in decision["scores"])
+    columns = ["expert", "P(right)", "± sd", "$ a call"]
+    columns += ["cold: load s", "$ load", "shared by"] if is_cold else []
+    table = Table(*columns, **_style("Scores"))
     for row in decision["scores"]:
-        table.add_row(
+        cells = [
             row["arm"], f"{row['p_correct']:.2f}", f"{row['sd']:.2f}", f"{row['cost_usd']:.2e}"
-        )
+        ]  # fmt: skip
+        if load := row.get("load"):
+            cells += [f"{load['load_s']:.2g}", f"{load['load_usd']:.1e}", str(load["n_sharing"])]
+        table.add_row(*cells)
     return table
 
 

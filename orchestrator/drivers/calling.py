@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from experts.expert import Expert
+from experts.expert import Expert, TellingExpert
 from experts.values import Call, Completion
 
 log = logging.getLogger(__name__)
@@ -17,6 +17,9 @@ _GRACE_S = 2.0
 Experts = Mapping[str, Expert]
 Recorder = Callable[[Sequence[Completion]], None]
 """Told of every completion as soon as it is there: what was paid is recorded before it is used."""
+Numbered = tuple[int, Completion]
+"""A call's place in its batch, and what became of it."""
+Hear = Callable[[Sequence[Numbered]], None]
 
 
 async def call_experts(
@@ -30,7 +33,7 @@ async def call_experts(
     for i, call in enumerate(calls):
         groups.setdefault(call.arm.expert, []).append(i)
     batches = [
-        _one_batch(experts[name], [calls[i] for i in rows], record) for name, rows in groups.items()
+        ask_batch(experts[name], [calls[i] for i in rows], record) for name, rows in groups.items()
     ]
     done: dict[int, Completion] = {}
     for rows, completions in zip(groups.values(), await asyncio.gather(*batches), strict=True):
@@ -38,32 +41,82 @@ async def call_experts(
     return [done[i] for i in range(len(calls))]
 
 
-async def _one_batch(expert: Expert, calls: list[Call], record: Recorder) -> list[Completion]:
-    work = asyncio.ensure_future(expert.complete(calls))
+async def ask_batch(
+    expert: Expert, calls: Sequence[Call], record: Recorder, hear: Hear = lambda done: None
+) -> list[Completion]:
+    """One expert's completions, in the calls' order. Each is recorded, and then heard of, as soon
+    as the expert gives it: one by one where it tells them so.
+
+    Cancelling it stops the expert and records what it spent. Raises what ``record`` or ``hear``
+    raise, and nothing of the expert's own.
+    """
+    batch = _Batch(calls, record, hear)
+    work = asyncio.ensure_future(_asked(expert, calls, batch.take))
+    problem: Exception | None = None
     try:
         await asyncio.wait([work], timeout=_patience_s(calls))
         if not work.done():  # an expert that does not keep its calls' timeouts
-            raise TimeoutError(f"no answer within {_patience_s(calls):g} s")
-        completions = work.result()
-    except TimeoutError as error:
-        work.cancel()
-        spent = (await asyncio.gather(work, return_exceptions=True))[0]
-        known = spent if isinstance(spent, list) else [failed(c, error) for c in calls]
-        completions = [_late(c) for c in known]
+            problem = TimeoutError(f"no answer within {_patience_s(calls):g} s")
+            batch.is_late = True
+            await _stopped(work)
+        work.result()
     except asyncio.CancelledError:
-        work.cancel()
-        spent = (await asyncio.gather(work, return_exceptions=True))[0]
-        if isinstance(spent, list):
-            record(spent)
-        raise
+        await _stopped(work)
+        if problem is None:  # ourselves, and not the work that came too late
+            raise
     except Exception as error:  # an expert's bug must not take the query's other experts down
-        log.exception("expert %s raised", expert.card.name)
-        completions = [failed(call, error) for call in calls]
-    record(completions)
-    return completions
+        if batch.broken is None and problem is None:
+            log.exception("expert %s raised", expert.card.name)
+            problem = error
+    if batch.broken is not None:
+        raise batch.broken
+    problem = problem or RuntimeError("the expert gave no completion")
+    batch.take([(i, failed(calls[i], problem)) for i in batch.missing])
+    return [batch.done[i] for i in range(len(calls))]
 
 
-def _patience_s(calls: Sequence[Call]) -> float | None:
+class _Batch:
+    """Completions of one batch as they come."""
+
+    def __init__(self, calls: Sequence[Call], record: Recorder, hear: Hear) -> None:
+        self._n, self._record, self._hear = len(calls), record, hear
+        self.done: dict[int, Completion] = {}
+        self.is_late = False
+        """What comes from now on comes too late."""
+        self.broken: Exception | None = None
+        """What recording or hearing raised: no fault of the expert's, and not to be hidden."""
+
+    @property
+    def missing(self) -> list[int]:
+        return [i for i in range(self._n) if i not in self.done]
+
+    def take(self, told: Sequence[Numbered]) -> None:
+        fresh = [(i, _late(c) if self.is_late else c) for i, c in told if i not in self.done]
+        if not fresh:
+            return
+        try:
+            self._record([completion for _, completion in fresh])
+            self.done.update(fresh)
+            self._hear(fresh)
+        except Exception as error:
+            self.broken = error
+            raise
+
+
+async def _asked(expert: Expert, calls: Sequence[Call], take: Hear) -> None:
+    if isinstance(expert, TellingExpert):
+        await expert.complete_each(calls, lambda i, completion: take([(i, completion)]))
+    else:
+        take(list(enumerate(await expert.complete(calls))))
+
+
+async def _stopped(work: asyncio.Future[None]) -> None:
+    """Cancel the work, and wait for its bill."""
+    work.cancel()
+    await asyncio.gather(work, return_exceptions=True)
+
+
+def _patience_s(calls: Iterable[Call]) -> float | None:
     """How long a batch may take; experts keep timeouts themselves, so they get a little more."""
     timeouts = [c.timeout_s for c in calls]
     known = [t for t in timeouts if t is not None]

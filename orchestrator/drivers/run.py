@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from experts.expert import Pool
 from experts.values import Call, Completion, Limits
 from orchestrator.answer import Answer
 from orchestrator.strategies.base import Steps
+
+Recall = Callable[[Call], Completion | None]
+"""What is known already of a call, or None."""
 
 
 class Run:
@@ -15,16 +18,23 @@ class Run:
     until there is an ``answer``.
 
     The caller's limits are kept here, so that no strategy and no driver can forget them: a call
-    past a limit comes back to the strategy as failed, unasked and unpaid.
+    past a limit comes back to the strategy as failed, unasked and unpaid. One whose completion is
+    known already, because a process that was killed had paid for it, is not made again.
     """
 
-    def __init__(self, steps: Steps, limits: Limits, pool: Pool | None = None) -> None:
+    def __init__(
+        self,
+        steps: Steps,
+        limits: Limits,
+        pool: Pool | None = None,
+        recall: Recall = lambda call: None,
+    ) -> None:
         """``pool`` gives the prices; needed where there is a limit on dollars."""
         if limits.max_cost_usd is not None and pool is None:
             raise ValueError("A limit on dollars cannot be kept without the pool's prices.")
-        self._steps, self._limits, self._pool = steps, limits, pool
+        self._steps, self._limits, self._pool, self._recall = steps, limits, pool, recall
         self._calls: list[Call] = []
-        self._refused: dict[int, Completion] = {}
+        self._settled: dict[int, Completion] = {}
         self._reserved_usd, self._n_calls = 0.0, 0
         self.made: list[Completion] = []
         """Completions so far, without those that a limit refused."""
@@ -35,11 +45,8 @@ class Run:
 
     def send(self, completions: Sequence[Completion]) -> None:
         """Completions of the pending calls, in their order."""
-        self.made += completions
         made = iter(completions)
-        reply = [
-            self._refused[i] if i in self._refused else next(made) for i in range(len(self._calls))
-        ]
+        reply = [self._settled.get(i) or next(made) for i in range(len(self._calls))]
         self._advance(reply)
 
     def close(self) -> None:
@@ -48,6 +55,7 @@ class Run:
 
     def _advance(self, reply: Sequence[Completion] | None) -> None:
         while True:
+            self.made += [c for c in reply or () if c.error_code != "over_limit"]
             try:
                 # A fresh generator takes None; typing cannot say so.
                 self._calls = list(self._steps.send(reply))  # type: ignore[arg-type]
@@ -56,16 +64,19 @@ class Run:
                 return
             if not self._calls:
                 raise RuntimeError("A strategy yielded no calls; it must yield some or return.")
-            self._refused, self._reserved_usd = {}, 0.0
+            self._settled, self._reserved_usd = {}, 0.0
             for i, call in enumerate(self._calls):
-                if reason := self._limit_hit(call):
-                    self._refused[i] = _refusal(call, reason)
-                else:
-                    self._n_calls += 1
-            self.pending = [c for i, c in enumerate(self._calls) if i not in self._refused]
+                if known := self._recall(call):
+                    self._settled[i] = known
+                    self._reserved_usd += known.cost_usd
+                elif reason := self._limit_hit(call):
+                    self._settled[i] = _refusal(call, reason)
+                    continue
+                self._n_calls += 1
+            self.pending = [c for i, c in enumerate(self._calls) if i not in self._settled]
             if self.pending:
                 return
-            reply = list(self._refused.values())
+            reply = list(self._settled.values())
 
     def _limit_hit(self, call: Call) -> str | None:
         """Why this call must not be made. Its dollars are bounded before it is made and reserved

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request, Response
@@ -16,11 +16,10 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import Receive
 
 from experts.errors import UnknownExpert
-from experts.values import Query
 from orchestrator.conclave import Conclave, raise_if_failed
 from orchestrator.config import Config
 from orchestrator.decision import Result
-from orchestrator.queries import new_query_id
+from orchestrator.queries import choices, new_query_id
 from orchestrator.rest import errors
 from orchestrator.rest.body_limit import BodyLimit
 from orchestrator.rest.chat import completion_body, sse
@@ -34,8 +33,6 @@ _T = TypeVar("_T")
 
 _CLIENT_CLOSED = 499
 """nginx's status for a client that went away; nobody reads it but the access log."""
-_SEED_STRIDE = 1000
-"""Between choices of one request: samples of one choice have neighbouring seeds."""
 
 OnReady = Callable[[Mapping[str, str]], None]
 """Told what could not be loaded, and why."""
@@ -108,12 +105,8 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
             usage = body.stream_options.include_usage if body.stream_options else False
             events = sse(body.model, _chained(first, pieces), include_usage=usage)
             return StreamingResponse(events, media_type="text/event-stream")
-        answers = asyncio.gather(
-            *(
-                conclave.answer(q, body.target, source="serve")
-                for q in [query, *_variants(query, body.n - 1)]
-            )
-        )
+        asked = choices(query, [query.query_id, *(new_query_id() for _ in range(1, body.n))])
+        answers = asyncio.gather(*(conclave.answer(q, body.target, source="serve") for q in asked))
         results = await _unless_gone(answers, request.receive)
         if results is None:
             return Response(status_code=_CLIENT_CLOSED)
@@ -173,18 +166,6 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
 
 def _model(name: str, owner: str, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": owner}
-
-
-def _variants(query: Query, n: int) -> list[Query]:
-    """The same question asked again, with other seeds."""
-    return [
-        replace(
-            query,
-            query_id=new_query_id(),
-            sampling=replace(query.sampling, seed=query.sampling.seed + i * _SEED_STRIDE),
-        )
-        for i in range(1, n + 1)
-    ]
 
 
 async def _first_piece(pieces: AsyncGenerator[Any], receive: Receive) -> Any | None:

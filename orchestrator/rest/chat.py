@@ -33,7 +33,7 @@ def completion_body(model: str, results: Sequence[Result]) -> dict[str, Any]:
                 "index": i,
                 "message": {"role": "assistant", **_content(result)},
                 "finish_reason": _finish_reason(result),
-                "logprobs": None,
+                "logprobs": _logprobs(result),
                 **({"conclave": conclave_object(result)} if len(results) > 1 else {}),
             }
             for i, result in enumerate(results)
@@ -126,6 +126,12 @@ def _content(result: Result) -> dict[str, Any]:
 
 def _refusal(result: Result) -> str:
     return f"{ABSTAINED} Why: {'; '.join(result.answer.notes)}."
+
+
+def _logprobs(result: Result) -> dict[str, Any] | None:
+    """Of the tokens, where they were asked for and the expert told."""
+    told = [c.token_logprobs for c in result.answer.completions if c.token_logprobs]
+    return {"content": json.loads(told[0]), "refusal": None} if told else None
 
 
 def _finish_reason(result: Result) -> str:

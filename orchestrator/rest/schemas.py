@@ -6,6 +6,7 @@ Fields are OpenAI's. What Conclave does not do is accepted only at the value tha
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -20,6 +21,7 @@ from pydantic import (
     model_validator,
 )
 
+from experts.cards import OPENAI_EXTRA
 from experts.errors import LimitReached
 from experts.values import Message, Query, Sampling, encodable
 from orchestrator.config import Config
@@ -41,7 +43,8 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default", None),
     "parallel_tool_calls": (True, False, None),
 }
-"""OpenAI fields that are not supported yet, and the values at which they ask for nothing."""
+"""OpenAI fields that not every expert takes, or none does yet, and the values at which they ask for
+nothing."""
 _ECHOED: dict[str, tuple[Any, ...]] = {
     "refusal": (),  # any: it is in our own answers, and clients send these back as history
     "annotations": ([], None),
@@ -131,7 +134,15 @@ class _Asking(_Body):
     @model_validator(mode="before")
     @classmethod
     def _drop_neutral(cls, body: Any) -> Any:
-        return _without_neutral(body, _NEUTRAL) if isinstance(body, dict) else body
+        """What asks for nothing is dropped, what an expert may take is kept."""
+        if not isinstance(body, dict):
+            return body
+        kept = {
+            name: value
+            for name, value in body.items()
+            if name in OPENAI_EXTRA & set(cls.model_fields) and value not in _NEUTRAL.get(name, ())
+        }
+        return _without_neutral({k: v for k, v in body.items() if k not in kept}, _NEUTRAL) | kept
 
     @model_validator(mode="after")
     def _in_order(self) -> _Asking:
@@ -182,6 +193,19 @@ class ChatRequest(_Asking):
     stop: str | list[str] | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    """This and what follows only where ``model`` is an expert behind an API that takes it."""
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = Field(default=None, strict=True)
+    top_logprobs: int | None = Field(default=None, ge=0, le=20, strict=True)
+    response_format: dict[str, Any] | None = None
+    structured_outputs: dict[str, Any] | None = None
+    """Of vLLM, as are the next."""
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
     @field_validator("stream", "n", mode="before")
     @classmethod
@@ -192,6 +216,10 @@ class ChatRequest(_Asking):
     def _consistent(self) -> ChatRequest:
         if self.stream and self.n > 1:
             raise ValueError("n: must be 1 when stream is true")
+        if self.stream and self.logprobs:
+            raise ValueError("logprobs: not told while streaming; leave one of the two out")
+        if self.top_logprobs is not None and not self.logprobs:
+            raise ValueError("top_logprobs: needs logprobs to be true")
         stops = [self.stop] if isinstance(self.stop, str) else self.stop or []
         if len(stops) > 4 or not all(stops):
             raise ValueError("stop: at most 4 sequences, none of them empty")
@@ -211,7 +239,13 @@ class ChatRequest(_Asking):
             top_p=self.top_p or 1.0,
             seed=(self.seed or 0) % 2**31,
             stop=stops,
+            extra=self._extra(),
         )
+
+    def _extra(self) -> tuple[tuple[str, str], ...]:
+        """Fields that are handed on, as JSON, in the order of their names."""
+        asked = [(name, getattr(self, name)) for name in sorted(OPENAI_EXTRA)]
+        return tuple((name, json.dumps(value)) for name, value in asked if value is not None)
 
 
 class FeedbackRequest(_Body):

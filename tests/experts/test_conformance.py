@@ -13,7 +13,7 @@ import pytest
 
 from experts.bundled import bundled_experts
 from experts.cards import ExpertCard, Prices
-from experts.expert import Expert
+from experts.expert import Expert, TellingExpert
 from experts.fake import FakeExpert
 from experts.remote.expert import RemoteExpert
 from experts.remote.litellm_wire import LiteLLMWire
@@ -119,6 +119,31 @@ def is_charged(completion: Completion, prices: Prices) -> bool:
     return completion.cost_usd == pytest.approx(
         prices.cost_usd(completion.usage, completion.load_s)
     )
+
+
+def test_who_tells_of_each_call_tells_of_all_once(kind: str) -> None:
+    async def body(it: Subject) -> None:
+        if not isinstance(it.expert, TellingExpert):
+            return
+        told: dict[int, Completion] = {}
+
+        def tell(i: int, completion: Completion) -> None:
+            assert i not in told
+            told[i] = completion
+
+        calls = [ask(), ask("Something else?"), ask()]
+        await it.expert.complete_each(calls, tell)
+        assert [told[i].call for i in range(3)] == calls
+        assert told[0].answer == ANSWER
+        it.hang()
+        told.clear()
+        work = asyncio.create_task(it.expert.complete_each([ask()], tell))
+        await asyncio.sleep(0.05)
+        work.cancel()
+        await work
+        assert told[0].finish_reason == "cancelled"
+
+    run(kind, body)
 
 
 def test_a_batch_is_answered_in_order_and_charged(kind: str) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 
 import pytest
 
 from experts.cards import ExpertCard, Prices
 from experts.remote.chat import meaning_of
 from experts.remote.expert import RemoteExpert
+from experts.remote.litellm_wire import LiteLLMWire
 from experts.remote.openai_wire import OpenAIWire
 from experts.remote.retries import retry_after_s, wait_before_retry
 from experts.remote.wire import WireError
@@ -279,3 +283,98 @@ def test_a_server_that_wants_to_be_left_alone_for_an_hour_is() -> None:
 
 def test_an_account_without_money_is_not_a_busy_server() -> None:
     assert meaning_of(429, "You exceeded your quota", "insufficient_quota") == ("auth", False)
+
+
+def test_calls_that_have_not_begun_wait_when_one_is_told_to() -> None:
+    waits = Waits()
+    stub = OpenAIStub(ANSWERS, failing(429, retry_after="7"))
+    completions = asked(stub, [CALL] * 3, waits=waits, max_concurrent=1)
+    assert [c.answer for c in completions] == ["Paris"] * 3
+    assert waits[:1] == [7.0]
+    assert len(waits) == 3
+    assert all(6 < s <= 7 for s in waits)
+
+
+def test_each_call_is_told_of_when_it_is_done() -> None:
+    told: list[int] = []
+
+    async def ask() -> None:
+        async with OpenAIStub(ANSWERS, hanging).running() as stub:
+            expert = RemoteExpert(CARD, OpenAIWire(stub.url, "words"))
+            fast = asyncio.Event()
+
+            def tell(i: int, completion: Completion) -> None:
+                told.append(i)
+                if completion.ok:
+                    fast.set()
+
+            work = asyncio.create_task(expert.complete_each([CALL, CALL], tell))
+            await fast.wait()
+            assert len(told) == 1  # the other one hangs
+            work.cancel()
+            await work
+
+    asyncio.run(ask())
+    assert sorted(told) == [0, 1]
+
+
+def test_what_telling_raises_is_raised() -> None:
+    async def ask() -> None:
+        async with OpenAIStub(ANSWERS).running() as stub:
+            expert = RemoteExpert(CARD, OpenAIWire(stub.url, "words"))
+
+            def tell(i: int, completion: Completion) -> None:
+                raise OSError("the disk is full")
+
+            await expert.complete_each([CALL], tell)
+
+    with pytest.raises(OSError, match="the disk is full"):
+        asyncio.run(ask())
+
+
+def with_extra(**fields: object) -> Call:
+    extra = tuple((name, json.dumps(value)) for name, value in fields.items())
+    return replace(CALL, sampling=replace(CALL.sampling, extra=extra))
+
+
+def test_guided_output_and_penalties_are_handed_on_as_they_came() -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "a", "schema": {"type": "object"}}}
+    stub = OpenAIStub(ANSWERS)
+    asked(stub, [with_extra(response_format=schema, presence_penalty=0.5)])
+    assert stub.requests[0]["response_format"] == schema
+    assert stub.requests[0]["presence_penalty"] == 0.5
+
+
+def test_logprobs_of_tokens_are_kept_where_they_are_asked_for() -> None:
+    plain, wanted = asked(OpenAIStub(ANSWERS), [CALL, with_extra(logprobs=True)])
+    assert plain.token_logprobs is None
+    [token] = json.loads(str(wanted.token_logprobs))
+    assert (token["token"], token["logprob"], token["top_logprobs"]) == ("Paris", -0.1, [])
+
+
+def test_what_was_asked_for_by_name_is_never_left_out() -> None:
+    stub = OpenAIStub(ANSWERS, refuses=("logprobs",))
+    [completion] = asked(stub, [with_extra(logprobs=True)])
+    assert "Unknown field 'logprobs'" in str(completion.error)
+    assert len(stub.requests) == 1
+
+
+@pytest.mark.skipif(find_spec("litellm") is None, reason="the extra litellm is not installed")
+@pytest.mark.filterwarnings("default")  # LiteLLM's own are not ours to mend
+def test_litellm_logs_no_key_and_drops_nothing_that_was_asked_for(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    async def ask() -> list[Completion]:
+        refusal = failing(401, "Incorrect API key provided: sk-verysecret.")
+        async with OpenAIStub(ANSWERS, refusal).running() as stub:
+            wire = LiteLLMWire("openai/words", api_base=stub.url, api_key="sk-verysecret")
+            expert = RemoteExpert(CARD, wire, max_concurrent=1, sleep=Waits().sleep)
+            return await expert.complete([CALL, CALL, with_extra(guided_regex="[a-z]+")])
+
+    refused, answered, not_taken = asyncio.run(ask())
+    assert (refused.error_code, answered.answer) == ("auth", "Paris")
+    assert "guided_regex: LiteLLM says" in str(not_taken.error)
+    told = caplog.text + "".join(capfd.readouterr()) + str(refused.error)
+    assert "verysecret" not in told

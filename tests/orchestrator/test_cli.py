@@ -12,7 +12,18 @@ from tests.typed import conclave, typed
 
 def test_help_names_every_command() -> None:
     out = conclave("--help").stdout
-    for command in ("ask", "demo", "doctor", "experts", "fit", "init", "lab", "record", "serve"):
+    for command in (
+        "ask",
+        "batch",
+        "demo",
+        "doctor",
+        "experts",
+        "fit",
+        "init",
+        "lab",
+        "record",
+        "serve",
+    ):
         assert command in out
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -19,7 +21,7 @@ from orchestrator.answer import Answer
 from orchestrator.drivers.live import run_live, stream_live
 from orchestrator.drivers.replay import Recording, run_replay
 from orchestrator.drivers.run import Run
-from orchestrator.drivers.wave import run_wave
+from orchestrator.drivers.wave import run_wave, run_waves
 from orchestrator.strategies.asking import ask
 from orchestrator.strategies.base import Steps, Strategy
 from orchestrator.strategies.cascade import cascade
@@ -102,6 +104,76 @@ def test_the_same_cascade_answers_alike_live_in_a_wave_and_in_replay() -> None:
     for name, expert in experts.items():
         assert len(expert.batches) <= waves, name
     assert [len(expert.batches[0]) for expert in experts.values()] == [200, 133, 66]
+
+
+@pytest.mark.parametrize("in_flight", [1, 8, 30])
+def test_only_so_many_runs_are_in_flight_however_many_there_are(in_flight: int) -> None:
+    n, taken, answered, most = 300, 0, 0, 0
+    coming = iter(runs(n))
+
+    async def more(room: int) -> list[Run]:
+        nonlocal taken
+        some = list(islice(coming, room))
+        taken += len(some)
+        return some
+
+    async def answer_all() -> None:
+        nonlocal answered, most
+        waves = run_waves(more, pool(n), record_nothing, in_flight=in_flight)
+        async with aclosing(waves):
+            async for some in waves:
+                most = max(most, taken - answered)
+                answered += len(some)
+
+    asyncio.run(answer_all())
+    assert answered == n
+    assert in_flight // 4 <= most <= in_flight
+
+
+def test_runs_that_may_not_ask_are_held_back_and_in_the_end_closed() -> None:
+    coming = iter(runs(9))
+    allowed = 4
+
+    def may_ask(calls: Sequence[Call]) -> bool:
+        nonlocal allowed
+        allowed -= 1
+        return allowed >= 0
+
+    async def more(room: int) -> list[Run]:
+        return list(islice(coming, room))
+
+    async def answer_all() -> int:
+        waves = run_waves(more, pool(9), record_nothing, in_flight=9, may_ask=may_ask)
+        async with aclosing(waves):
+            return sum([len(some) async for some in waves])
+
+    # Four waves of one run each: the first is sure at once, the second asks twice, ...
+    assert 1 <= asyncio.run(answer_all()) < 4
+
+
+def test_a_wave_s_error_in_recording_is_raised_and_not_the_experts() -> None:
+    def full(completions: Sequence[Completion]) -> None:
+        raise OSError("the disk is full")
+
+    with pytest.raises(OSError, match="the disk is full"):
+        asyncio.run(run_wave(runs(3), pool(3), full))
+
+
+def test_calls_that_are_known_are_not_made_again() -> None:
+    """A cascade of three calls goes on after the two that a killed process had paid."""
+    paid: list[Completion] = []
+    whole = asyncio.run(run_live(runs(3)[2], pool(3), paid.extend))
+    known = {c.call.arm: c for c in paid[:2]}
+    query = pools.query("question 2", query_id="2")
+    cards = Pool.of(pool(1).values())
+    limits = Limits(max_calls=3, max_cost_usd=1.0)
+    steps = CASCADE(query, scores(), cards)
+    made: list[Completion] = []
+    run = Run(steps, limits, cards, lambda call: known.get(call.arm))
+    again = asyncio.run(run_live(run, pool(3), made.extend))
+    assert [c.call.arm.expert for c in made] == ["large"]
+    assert (again.text, again.cost_usd) == (whole.text, whole.cost_usd)
+    assert len(run.made) == 3
 
 
 def test_replay_refuses_to_invent_an_outcome() -> None:

@@ -229,6 +229,18 @@ def user(content: object) -> list[dict[str, object]]:
         ({"messages": CAPITAL, "stop": ["a"] * 5}, 400, "at most 4"),
         ({"messages": CAPITAL, "temprature": 1}, 400, "Did you mean 'temperature'?"),
         ({"messages": CAPITAL, "tools": [{}]}, 400, "not supported"),
+        (
+            {"messages": CAPITAL, "logprobs": True, "stream": False},
+            400,
+            "logprobs: is not supported by 'conclave'",
+        ),
+        (
+            {"messages": CAPITAL, "model": "countries", "response_format": {"type": "json_object"}},
+            400,
+            "response_format: is not supported by 'countries'",
+        ),
+        ({"messages": CAPITAL, "top_logprobs": 3}, 400, "needs logprobs"),
+        ({"messages": CAPITAL, "presence_penalty": 3}, 400, "presence_penalty"),
         ({"messages": CAPITAL, "conclave": {"max_cost": 1}}, 400, "Did you mean 'max_cost_usd'?"),
         ({"messages": [*CAPITAL, *CAPITAL]}, 400, "take turns"),
         (

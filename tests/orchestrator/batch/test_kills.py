@@ -1,0 +1,58 @@
+"""``kill -9`` of a batch's process at random moments: everything is answered once, little is paid
+twice, and what a process holds in memory does not grow with the file."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from multiprocessing.context import ForkServerContext
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from orchestrator.ledger import Ledger
+from tests.orchestrator.batch.batches import AT_ONCE, numbered, process, read, write
+
+N_KILLS, N_QUERIES, LATENCY_S = 10, 400, 0.02
+
+
+@pytest.fixture(scope="module")
+def processes() -> ForkServerContext:
+    """Processes that need not import anything: a kill should hit the work."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.orchestrator.batch.batches"])
+    return context
+
+
+@pytest.mark.parametrize("model", ["echo", "wave"])
+def test_a_batch_that_is_killed_again_and_again_answers_everything_once(
+    tmp_path: Path, processes: ForkServerContext, model: str
+) -> None:
+    """echo tells of each call; wave answers whole batches, so a kill can lose one of them."""
+    write(tmp_path / "queries.jsonl", numbered(N_QUERIES))
+    options = {"model": model, "in_flight": 32}
+    rng, n_killed = Random(0), 0
+    while True:
+        child = processes.Process(target=process, args=(tmp_path, options, LATENCY_S))
+        child.start()
+        child.join(rng.uniform(0.02, 0.2) if n_killed < N_KILLS else None)
+        if child.exitcode is not None:
+            assert child.exitcode == 0
+            break
+        child.kill()
+        child.join()
+        n_killed += 1
+    assert n_killed == N_KILLS
+    answers = read(tmp_path / "answers.jsonl")
+    assert {r["id"]: r["text"] for r in answers} == {
+        q["id"]: f"so: {q['question']}" for q in numbered(N_QUERIES)
+    }
+    assert len(answers) == N_QUERIES
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        recorded = Counter(r["query_id"] for r in ledger.rows("SELECT query_id FROM calls"))
+    assert set(recorded.values()) == {1}
+    assert len(recorded) == N_QUERIES
+    if model == "echo":
+        begun = (tmp_path / "charged.txt").read_text().splitlines()
+        assert N_QUERIES <= len(begun) <= N_QUERIES + n_killed * AT_ONCE

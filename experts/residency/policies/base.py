@@ -1,9 +1,10 @@
 """The seam: what a residency policy sees, and what it may ask for.
 
 ``decide`` is called at every event (arrival, completion, load done or failed, timer), once for
-all that happens at one moment. Its actions are applied in order, each before the next. It does no
-I/O and has no clock and no randomness; it may remember. The same object drives the virtual clock
-and real engines, so it must never rely on how long something *will* take, only on expectations.
+all that happens at one moment. Each action is applied before the next is taken, so that a
+generator sees in the view what it has done so far; a list will do, too. A policy does no I/O and
+has no clock and no randomness; it may remember. The same object drives the virtual clock and real
+engines, so it never knows how long something *will* take, only what is expected.
 """
 
 from __future__ import annotations
@@ -218,4 +219,4 @@ class Policy(Protocol):
         """The longest that a request may wait before it starts; None where nothing is promised."""
         ...
 
-    def decide(self, view: View) -> Sequence[Action]: ...
+    def decide(self, view: View) -> Iterable[Action]: ...

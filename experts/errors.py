@@ -9,7 +9,9 @@
     │   ├── NotFitted         learned state is missing or belongs to another pool
     │   ├── DataError         a questions or outcomes file is not what it should be
     │   ├── LimitReached      the caller's own limits allow no call
-    │   └── ContextTooLong    the conversation fits no expert that may answer it
+    │   ├── ContextTooLong    the conversation fits no expert that may answer it
+    │   └── DoesNotFit        a model's weights are larger than every slot
+    ├── PolicyError           a residency policy asked for what cannot be, or for nothing at all
     └── ExpertFailure         every expert that was asked failed
 
 Each says what was wrong, what would be right, and what to do next.
@@ -69,6 +71,14 @@ class LimitReached(UserError):
 
 class ContextTooLong(UserError):
     """The conversation is longer than any expert can read."""
+
+
+class DoesNotFit(UserError):
+    """A model needs more memory than any slot has."""
+
+
+class PolicyError(ConclaveError):
+    """A residency policy asked for what cannot be, or leaves requests waiting for ever."""
 
 
 class ExpertFailure(ConclaveError):

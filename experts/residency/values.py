@@ -55,7 +55,7 @@ class Waiting:
     """A request until it is served."""
 
     request_id: str
-    """Unique for as long as the state lives."""
+    """Unique among the requests that wait or run."""
     model: str
     arrival_s: float
     """On the driver's clock, from any origin."""

@@ -43,11 +43,22 @@ class Loading:
 class SlotState:
     """The books of one slot. Only ``State`` writes in them."""
 
-    __slots__ = ("down", "loading", "n_running", "resident", "running", "slot", "used_bytes")
+    __slots__ = (
+        "down",
+        "family",
+        "loading",
+        "n_running",
+        "resident",
+        "running",
+        "slot",
+        "used_bytes",
+    )
 
     def __init__(self, slot: Slot) -> None:
         self.slot = slot
         self.down = False
+        self.family = ""
+        """Of the base that was loaded last: its engine may take another of the family in place."""
         self.resident: dict[str, float] = {}
         self.loading: Loading | None = None
         self.running: dict[str, Running] = {}

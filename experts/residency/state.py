@@ -8,20 +8,20 @@ A driver's turn::
 
     state.advance(now_s)
     state.arrive(request), state.completed(request_id), state.load_ended(slot), ...
-    for action in policy.decide(state):
-        state.apply(action)            # WakeAt is the driver's own business
+    for action in state.ask(policy):
+        ...                            # applied: send what is to be served, set the timer
     for slot in state.loads_to_start():
         ...                            # drained: swap now, and tell load_ended or load_failed
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from experts.errors import DoesNotFit, PolicyError, UnknownName
 from experts.residency.host import HostMemory
-from experts.residency.policies.base import Action, Load, Prefetch, Serve
+from experts.residency.policies.base import Action, Load, Policy, Prefetch, Serve
 from experts.residency.queue import Queue
 from experts.residency.slots import Loading, Running, SlotState
 from experts.residency.values import Model, Slot, Tier, Waiting
@@ -58,10 +58,12 @@ class State:
         self.host = HostMemory(host_memory_bytes)
         self.now_s = now_s
         self.queues: dict[str, Queue] = {}
+        self.new: list[Waiting] = []
         self.n_arrived = dict.fromkeys(self.models, 0)
         self.more_to_come = True
         self.disk_free_s = now_s
-        """When the disk will be done with what it was asked for."""
+        """When the disk is expected to be done with what it was asked for: one read at a time."""
+        self._reading_end_s = now_s
         self._waiting: dict[str, Waiting] = {}
         self._slot_of: dict[str, str] = {}
         self._where: dict[str, list[str]] = {name: [] for name in self.models}
@@ -74,6 +76,9 @@ class State:
     @property
     def n_waiting(self) -> int:
         return len(self._waiting)
+
+    def is_waiting(self, request_id: str) -> bool:
+        return request_id in self._waiting
 
     def where(self, model: str) -> Sequence[str]:
         return self._where[model]
@@ -90,7 +95,7 @@ class State:
             tier = self._stored(name)
             if name == self.host.reading:
                 # Its bytes are on their way: what is left of that, then a load from host memory.
-                seconds += max(0.0, self.disk_free_s - self.now_s)
+                seconds += max(0.0, self._reading_end_s - self.now_s)
                 tier = "host"
             elif tier == "disk":
                 seconds += max(0.0, self.disk_free_s - self.now_s)
@@ -113,10 +118,16 @@ class State:
             if name not in self.models:
                 raise UnknownName(name, self.models, what="model")
         if request.request_id in self._known:
-            raise ValueError(f"There is a request {request.request_id!r} already; ids tell them apart.")
+            raise ValueError(
+                f"There is a request {request.request_id!r} already; ids tell them apart."
+            )
         self._known.add(request.request_id)
         self.n_arrived[request.model] += 1
         self._put(request)
+
+    def slot_of(self, request_id: str) -> str:
+        """Where it runs."""
+        return self._slot_of[request_id]
 
     def completed(self, request_id: str) -> Running:
         """It was served, or failed for good."""
@@ -147,6 +158,9 @@ class State:
             loading.load_s = self.load_s(name, loading.model)
             loading.tier = self._furthest(loading.brings)
             loading.started_s = self.now_s
+            for brought in loading.brings:
+                if self._stored(brought) == "disk" and brought != self.host.reading:
+                    self._ask_disk(self.models[brought])
             loading.expected_end_s = self.now_s + loading.load_s
         return ready
 
@@ -155,6 +169,8 @@ class State:
         loading = self._end_of_load(state)
         for name in loading.brings:
             state.resident[name] = self.now_s
+            if self.models[name].adapter_of is None:
+                state.family = self.models[name].family
             self.host.keep(name, self.models[name].n_bytes, self.now_s)
         return loading
 
@@ -166,6 +182,11 @@ class State:
         for name in loading.brings:
             self._where[name].remove(slot)
         return loading
+
+    @property
+    def prefetch_s(self) -> float:
+        """Expected seconds until the prefetch that is under way ends."""
+        return self._reading_end_s - self.now_s
 
     def prefetch_ended(self, *, ok: bool = True) -> None:
         self.host.end(self.now_s, ok=ok)
@@ -183,6 +204,7 @@ class State:
         for name in state.resident:
             self._where[name].remove(slot)
         state.resident.clear()
+        state.family = ""
         state.used_bytes = 0
         state.down = True
         return lost
@@ -198,6 +220,13 @@ class State:
                 self._where[name].append(slot)
 
     # What a policy asks for
+
+    def ask(self, policy: Policy) -> Iterator[Action]:
+        """The policy's actions, each after it was applied. Take them all."""
+        for action in policy.decide(self):
+            self.apply(action)
+            yield action
+        self.new.clear()
 
     def apply(self, action: Action) -> None:
         """Raises PolicyError when it cannot be; then nothing has changed. A timer changes
@@ -289,12 +318,17 @@ class State:
             raise UnknownName(action.model, self.models, what="model")
         model = self.models[action.model]
         self.host.begin(action.model, model.n_bytes, action.evict)
-        self.disk_free_s = max(self.disk_free_s, self.now_s) + self.load_times.read_s(model)
+        self._ask_disk(model)
+        self._reading_end_s = self.disk_free_s
 
     # The books
 
+    def _ask_disk(self, model: Model) -> None:
+        self.disk_free_s = max(self.disk_free_s, self.now_s) + self.load_times.read_s(model)
+
     def _put(self, request: Waiting) -> None:
         self._waiting[request.request_id] = request
+        self.new.append(request)
         queue = self.queues.get(request.model)
         if queue is None:
             queue = self.queues[request.model] = Queue()

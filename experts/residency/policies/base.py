@@ -189,6 +189,16 @@ class View(Protocol):
         ...
 
     @property
+    def new(self) -> Sequence[Waiting]:
+        """What joined the queues since the last decision: arrived, or back from a slot that
+        failed."""
+        ...
+
+    def is_waiting(self, request_id: str) -> bool:
+        """False when it was served, or its caller went away."""
+        ...
+
+    @property
     def more_to_come(self) -> bool:
         """False when everything that will ever be asked is known: an offline batch."""
         ...

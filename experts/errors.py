@@ -10,8 +10,10 @@
     │   ├── DataError         a questions or outcomes file is not what it should be
     │   ├── LimitReached      the caller's own limits allow no call
     │   ├── ContextTooLong    the conversation fits no expert that may answer it
-    │   └── BadModel          a folder is not a model, or an adapter not of this base
+    │   ├── BadModel          a folder is not a model, or an adapter not of this base
+    │   └── DoesNotFit        a model's weights are larger than every slot
     ├── EngineFailed          a vLLM process would not start, died, or hung
+    ├── PolicyError           a residency policy asked for what cannot be, or for nothing at all
     └── ExpertFailure         every expert that was asked failed
 
 Each says what was wrong, what would be right, and what to do next.
@@ -84,6 +86,14 @@ class EngineFailed(ConclaveError):
         """log: the last lines that the engine wrote. is_port_taken: another try may have luck."""
         super().__init__(f"{message}\n{log}" if log else message)
         self.log, self.is_port_taken = log, is_port_taken
+
+
+class DoesNotFit(UserError):
+    """A model needs more memory than any slot has."""
+
+
+class PolicyError(ConclaveError):
+    """A residency policy asked for what cannot be, or leaves requests waiting for ever."""
 
 
 class ExpertFailure(ConclaveError):

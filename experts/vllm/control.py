@@ -9,7 +9,8 @@ engine hangs until it wakes.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from experts.errors import EngineFailed
@@ -117,6 +118,23 @@ class Control:
         answer = await self._ask("POST", "/v1/completions", body=body, timeout_s=timeout_s)
         found: dict[str, Any] = json.loads(answer)
         return found
+
+    @asynccontextmanager
+    async def posted(
+        self, path: str, body: Mapping[str, Any]
+    ) -> AsyncGenerator[AsyncIterator[bytes]]:
+        """The lines of an answer, as they come. Leaving it early hangs up, and the engine stops."""
+        import aiohttp
+
+        try:
+            async with self._session.post(
+                self.url + path, json=body, timeout=aiohttp.ClientTimeout(total=None)
+            ) as response:
+                if response.status != 200:
+                    raise Refused(path, response.status, await response.read())
+                yield response.content
+        except (aiohttp.ClientError, OSError) as error:
+            raise EngineFailed(f"{path}: {type(error).__name__}: {error}") from None
 
     async def _ask(
         self,

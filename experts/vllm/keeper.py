@@ -62,11 +62,12 @@ def _signal(group: int, number: int) -> None:
 
 
 def _die_with_the_keeper() -> Callable[[], object] | None:
-    """For the keeper's own ``kill -9``; on Linux only."""
+    """For the keeper's own ``kill -9``, on Linux only: told to end, an engine ends its children, too;
+    killed, it would leave them."""
     if not sys.platform.startswith("linux"):
         return None
     libc = ctypes.CDLL(None)
-    return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    return lambda: libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -191,7 +191,11 @@ class LocalExpert:
                     row = rows[token.row]
                     if row.done:  # ended by a stop sequence while others of its batch go on
                         continue
-                    row.take(token.token_id, token.logprob, is_end=token.token_id in self._tokenizer.end_ids)
+                    row.take(
+                        token.token_id,
+                        token.logprob,
+                        is_end=token.token_id in self._tokenizer.end_ids,
+                    )
                     if tell and (delta := row.new_text()):
                         tell(delta)
                 if all(row.done for row in rows):

@@ -1,1 +1,1 @@
-"""Whole experts on vLLM: engines as processes of their own, swapped by the cheapest way there is."""
+"""Whole experts on vLLM: engines as processes of their own, swapped by the cheapest way."""

@@ -1,8 +1,8 @@
 """One call to an engine, in tokens both ways (``/v1/completions`` with token ids).
 
-Not ``/v1/chat/completions``: an engine keeps the tokenizer and the chat template that it was started
-with, also when other weights are put in place. So each model's own are applied here, the engine is
-started without any (``--skip-tokenizer-init``), and what comes back are ids, too.
+Not ``/v1/chat/completions``: an engine keeps the tokenizer and the chat template that it was
+started with, also when other weights are put in place. So each model's own are applied here, the
+engine is started without any (``--skip-tokenizer-init``), and what comes back are ids, too.
 """
 
 from __future__ import annotations

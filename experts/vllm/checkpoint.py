@@ -66,11 +66,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         raise BadModel(f"There is no folder {folder}. Give the folder of a Hugging Face model.")
     config = _read_json(folder / "config.json", "a model folder has one")
     if not config.get("architectures"):
-        raise BadModel(f"{folder}/config.json names no `architectures`: vLLM cannot tell what it is.")
+        raise BadModel(
+            f"{folder}/config.json names no `architectures`: vLLM cannot tell what it is."
+        )
     paths = sorted(folder.glob("*.safetensors"))
     if not paths:
         raise BadModel(
-            f"{folder} holds no *.safetensors. Pickled weights (*.bin) are not loaded; convert them."
+            f"{folder} holds no *.safetensors. Pickled weights (*.bin) are not loaded; "
+            "convert them first."
         )
     shapes, n_bytes = _tensors(paths)
     return Checkpoint(

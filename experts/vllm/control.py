@@ -1,22 +1,22 @@
 """What an engine can be told over HTTP, besides answering: pause, swap, sleep, adapters, checks.
 
 vLLM's development routes (``VLLM_SERVER_DEV_MODE=1``), as 0.32 has them. They know no keys, so
-engines listen on loopback only. Three traps, each met: ``/sleep`` reads query parameters and ignores
-a body; its mode, and that of ``/pause``, is ``abort`` unless said otherwise; a request to a sleeping
-engine hangs until it wakes.
+engines listen on loopback only. Three traps, each met: ``/sleep`` reads query parameters and
+ignores a body; its mode, and that of ``/pause``, is ``abort`` unless said otherwise; a request to
+a sleeping engine hangs until it wakes.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from experts.errors import EngineFailed
 
 if TYPE_CHECKING:
-    from aiohttp import ClientSession
+    from aiohttp import ClientSession, StreamReader
 
 QUICK_S = 10.0
 """For what needs no weights moved."""
@@ -120,9 +120,7 @@ class Control:
         return found
 
     @asynccontextmanager
-    async def posted(
-        self, path: str, body: Mapping[str, Any]
-    ) -> AsyncGenerator[AsyncIterator[bytes]]:
+    async def posted(self, path: str, body: Mapping[str, Any]) -> AsyncGenerator[StreamReader]:
         """The lines of an answer, as they come. Leaving it early hangs up, and the engine stops."""
         import aiohttp
 

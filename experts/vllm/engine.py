@@ -1,8 +1,8 @@
 """One vLLM process: start, health, logs, death, end.
 
-An engine is a group of processes behind a keeper (``keeper``), which ends it when we end, however we
-end. It listens on a free port of the loopback interface. Its output goes to a file, whose last lines
-are in every error. Which model it should hold, and when, is not decided here.
+An engine is a group of processes behind a keeper (``keeper``), which ends it when we end, however
+we end. It listens on a free port of the loopback interface. Its output goes to a file, whose last
+lines are in every error. Which model it should hold, and when, is not decided here.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 PROGRAM = ("-m", "vllm.entrypoints.openai.api_server")
-"""Works with every build; the ``vllm`` command of the CPU build looks for a package that it is not."""
+"""Works with every build; the ``vllm`` command of the CPU build looks for another package."""
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # folders only: nothing is fetched
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
@@ -56,7 +56,10 @@ _MEANINGS = (
         "its vLLM does not know this architecture",
     ),
     (r"No module named '?vllm", "there is no vLLM in that Python: install it, or set `python`"),
-    (r"SafetensorError|HeaderTooLarge|InvalidHeader|MetadataIncompleteBuffer", "weights are broken"),
+    (
+        r"SafetensorError|HeaderTooLarge|InvalidHeader|MetadataIncompleteBuffer",
+        "weights are broken",
+    ),
     (r"unrecognized arguments|error: argument", "it does not know one of its arguments"),
 )
 
@@ -176,8 +179,8 @@ class Engine:
         port = settings.port or _free_port()
         if settings.port and not _is_free(port):
             raise EngineFailed(
-                f"Engine {self.name!r} cannot listen on port {port}: it is in use. End what listens "
-                "there, or leave `port` out so that a free one is taken.",
+                f"Engine {self.name!r} cannot listen on port {port}: it is in use. End what "
+                "listens there, or leave `port` out so that a free one is taken.",
                 is_port_taken=True,
             )
         self.served_name = f"{self.name}-{secrets.token_hex(4)}"
@@ -228,8 +231,8 @@ class Engine:
                 raise died.result()
         except TimeoutError:
             raise self._failure(
-                f"was not healthy within {self.settings.start_s:g} s: it hangs, or `start_s` is too "
-                "short for this model"
+                f"was not healthy within {self.settings.start_s:g} s: it hangs, or `start_s` is "
+                "too short for this model"
             ) from None
         finally:
             died.cancel()

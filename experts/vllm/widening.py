@@ -1,16 +1,18 @@
 """One shape for several checkpoints, so that one engine can take any of them in place.
 
-vLLM reloads weights in place only where every tensor keeps its shape. Small Llama models that differ
-in width, heads, layers or vocabulary are rewritten into their least common shape, without changing
-what they compute (function-preserving widening, Net2Net, arXiv:1511.05641, made exact for RMSNorm):
+vLLM reloads weights in place only where every tensor keeps its shape. Small Llama models that
+differ in width, heads, layers or vocabulary are rewritten into their least common shape, without
+changing what they compute (function-preserving widening, Net2Net, arXiv:1511.05641, made exact for
+RMSNorm):
 
 - New heads, neurons and layers are zeros: they add nothing.
-- RMSNorm divides by the mean over all dimensions, new ones included. With the residual stream scaled
-  by s = sqrt(width' / width) the mean square is what it was, and norm weights are divided by s.
-- One new dimension holds a constant c with c^2 = width' (eps - eps'): what it adds to the mean square
-  is what the smaller eps' takes away, so the norm is exact, not nearly.
-- The same constant gives the new words' logits a bias of -BAR over the root mean square: a word that
-  a model does not have is never said, and takes no probability.
+- RMSNorm divides by the mean over all dimensions, new ones included. With the residual stream
+  scaled by s = sqrt(width' / width) the mean square is what it was, and norm weights are divided
+  by s.
+- One new dimension holds a constant c with c^2 = width' (eps - eps'): what it adds to the mean
+  square is what the smaller eps' takes away, so the norm is exact, not nearly.
+- The same constant gives the new words' logits a bias of -BAR over the root mean square: a word
+  that a model does not have is never said, and takes no probability.
 
 Exact up to rounding in single precision; half precision would round s and c, so it is not offered.
 It costs the arithmetic of the larger shape. What it does *not* do: architectures other than Llama.

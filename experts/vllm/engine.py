@@ -119,6 +119,9 @@ class Engine:
         """Of the first of its processes, which leads their group."""
         return self._group
 
+    async def is_healthy(self) -> bool:
+        return self._control is not None and await self._control.is_healthy()
+
     async def start(self, folder: Path, *args: str) -> float:
         """Start with the model in ``folder``; the seconds until it was healthy.
 
@@ -147,7 +150,7 @@ class Engine:
         if self._keeper is None:
             return EngineFailed(f"Engine {self.name!r} does not run.")
         code = await self._keeper.wait()
-        return self._failure(f"died ({_ending(code)})")
+        return self.failure(f"died ({_ending(code)})")
 
     async def stop(self, *, at_once: bool = False) -> None:
         """End all of its processes: by SIGTERM and, after ``stop_s``, SIGKILL; or at once."""
@@ -230,18 +233,16 @@ class Engine:
                     await asyncio.wait([died], timeout=_POLL_S)
                 raise died.result()
         except TimeoutError:
-            raise self._failure(
+            raise self.failure(
                 f"was not healthy within {self.settings.start_s:g} s: it hangs, or `start_s` is "
-                "too short for this model"
+                "too short for this model",
+                is_hung=True,
             ) from None
         finally:
             died.cancel()
 
-    def failure(self, what: str) -> EngineFailed:
+    def failure(self, what: str, *, is_hung: bool = False) -> EngineFailed:
         """An error about this engine, with the end of its log."""
-        return self._failure(what)
-
-    def _failure(self, what: str) -> EngineFailed:
         tail = _last_lines(self.log_path)
         meaning = _meaning(tail)
         why = f"; it seems that {meaning}" if meaning else ""
@@ -249,6 +250,7 @@ class Engine:
             f"Engine {self.name!r} {what}{why}. The end of {self.log_path}:",
             log="\n".join(tail[-_SHOWN_LINES:]),
             is_port_taken=meaning == _MEANINGS[0][1],
+            is_hung=is_hung,
         )
 
 

@@ -38,11 +38,19 @@ from experts.vllm.slot import EngineSlot, Servable
 
 log = logging.getLogger(__name__)
 
-MAX_ATTEMPTS = 5
-"""At one call, when engines die under it: it may be what kills them."""
-MAX_LOAD_FAILURES = 2
-"""In a row, of one model; then those who wait for it are told."""
+MAX_ATTEMPTS = 10
+"""At one call. Engines that are killed from outside should not cost anybody an answer."""
+SUSPECT_ATTEMPTS = 2
+"""A call that engines died under this often may be what kills them: from now on it runs on a slot
+without other suspects, so that it is found out, and those who ran beside it are not blamed."""
+MAX_DEATHS_ALONE = 2
+MAX_LOAD_FAILURES = 4
+"""In a row, of one model; then those who wait for it are told. One that hung counts twice."""
+_FIRST_BACK_OFF_S = 0.25
+"""It doubles."""
 MAX_BACK_OFF_S = 30.0
+"""Before an engine that died again without having answered anything, and before a load that failed
+again, is tried again."""
 _SUSPECT_S = 8.0
 """How long an engine that failed a call may take to die: vLLM 0.32 took 5 s to notice that its core
 was gone."""
@@ -96,6 +104,7 @@ class Fleet:
         """Counts the engines that each slot lost: what began before is void."""
         self._watches: dict[str, asyncio.Task[None]] = {}
         self._loads: dict[str, asyncio.Task[None]] = {}
+        self._suspects = {name: asyncio.Lock() for name in self._slots}
         self._tasks: set[asyncio.Task[None]] = set()
         self._n_pending = 0
         """Tasks under way that will change the books: loads, reads, slots coming back."""
@@ -294,39 +303,41 @@ class Fleet:
         job = self._jobs[serve.request_id]
         job.load_s += self._owed_s.pop(job.model, 0.0)
         job.n_batch = len(self._state.slots[serve.slot].running)
-        if job.n_attempts:
-            job.row = job.new_row()
-        job.n_attempts += 1
         self._running[job.request_id] = asyncio.create_task(self._serve(job, serve))
 
     async def _serve(self, job: Job, serve: Serve) -> None:
-        slot, started = self._slots[serve.slot], time.monotonic()
-        problem: EngineFailed | None = None
         try:
-            await self._ask(slot, job, serve.model)
-        except asyncio.CancelledError:
-            job.row.cancel()
-        except EngineFailed as error:
-            if isinstance(error, Refused) and error.status < 500:
-                job.fail(str(error), "failed")
+            if job.n_attempts < SUSPECT_ATTEMPTS:
+                await self._attempt(job, serve)
             else:
-                problem = error
-        except Exception as error:
-            log.exception("call to %s", job.model)
-            job.fail(f"{type(error).__name__}: {error}")
-        if not self._is_mine(job):  # the slot was lost, and the job is in the queue again
-            return
-        if problem is not None:
-            await self._suspect(job, serve.slot, problem)
+                async with self._suspects[serve.slot]:
+                    job.is_alone = True
+                    await self._attempt(job, serve)
+        except asyncio.CancelledError:  # by its caller, or its deadline
+            job.row.cancel()
+        if not self._is_mine(job):  # the slot was lost, or the call failed: it is in the queue
             return
         self._state.advance(self._now_s)
-        if job.error is None and not job.row.cancelled:
-            self._learn(job.model, time.monotonic() - started)
-            self._deaths.pop(serve.slot, None)
         del self._running[job.request_id]
         self._state.completed(job.request_id)
         self._finish(job)
         self._happened()
+
+    async def _attempt(self, job: Job, serve: Serve) -> None:
+        slot, started = self._slots[serve.slot], time.monotonic()
+        try:
+            await self._ask(slot, job, serve.model)
+        except EngineFailed as error:
+            if isinstance(error, Refused) and error.status < 500:
+                job.fail(str(error))
+            else:
+                await self._suspect(job, serve.slot, error)
+        except Exception as error:
+            log.exception("call to %s", job.model)
+            job.fail(f"{type(error).__name__}: {error}")
+        else:
+            self._learn(job.model, time.monotonic() - started)
+            self._deaths.pop(serve.slot, None)
 
     def _is_mine(self, job: Job) -> bool:
         """Whether the present task is the one that serves the job."""
@@ -334,6 +345,8 @@ class Fleet:
 
     async def _ask(self, slot: EngineSlot, job: Job, model: str) -> None:
         name = slot.served_name(model)
+        job.row = job.new_row() if job.n_attempts else job.row
+        job.n_attempts += 1
         if job.streams:
             async with aclosing(stream(slot.control, name, job.asked)) as pieces:
                 async for tokens in pieces:
@@ -355,37 +368,27 @@ class Fleet:
     async def _suspect(self, job: Job, slot: str, problem: EngineFailed) -> None:
         """The engine failed a call. If it is dying, all of its calls go back; if not, this one."""
         engine, left_s = self._slots[slot].engine, _SUSPECT_S
-        try:
-            while left_s > 0 and self._is_mine(job):
-                if not engine.is_running or not await engine.control.is_healthy():
-                    self._slot_lost(slot, str(problem))
-                    return
-                if isinstance(problem, Refused) and "EngineCore" not in problem.reason:
-                    break  # it said why, and it is not its death
-                left_s -= _PROBE_S
-                await asyncio.sleep(_PROBE_S)
-        except EngineFailed:  # it was ended meanwhile
-            self._slot_lost(slot, str(problem))
-        except asyncio.CancelledError:
-            job.row.cancel()
-        if not self._is_mine(job):
-            return
-        self._state.advance(self._now_s)
-        del self._running[job.request_id]
-        if job.row.cancelled:
-            self._state.completed(job.request_id)
-            self._finish(job)
-        else:
+        while left_s > 0 and self._is_mine(job):
+            if not engine.is_running or not await engine.is_healthy():
+                self._slot_lost(slot, str(problem))
+                return
+            if isinstance(problem, Refused) and "EngineCore" not in problem.reason:
+                break  # it said why, and it is not its death
+            left_s -= _PROBE_S
+            await asyncio.sleep(_PROBE_S)
+        if self._is_mine(job):
+            self._state.advance(self._now_s)
+            del self._running[job.request_id]
             self._state.again(job.request_id)
             self._back_in_queue(job, str(problem))
-        self._happened()
+            self._happened()
 
     def _back_in_queue(self, job: Job, why: str) -> None:
         """The books have it waiting again; it may have been tried too often for that."""
         if job.tell and job.row.n_shown:
             # What was shown cannot be taken back, and another answer may differ.
             job.fail(f"the stream broke off: {why}")
-        elif job.n_attempts >= MAX_ATTEMPTS:
+        elif job.n_deaths_alone >= MAX_DEATHS_ALONE or job.n_attempts >= MAX_ATTEMPTS:
             job.fail(f"{why} ({job.n_attempts} attempts)")
         if job.error is not None:
             self._leave_queue(job)
@@ -402,6 +405,8 @@ class Fleet:
         self._deaths[slot] = self._deaths.get(slot, 0) + 1
         lost = [self._jobs[w.request_id] for w in self._state.slot_down(slot)]
         for job in lost:
+            job.n_deaths_alone += job.is_alone
+            job.is_alone = False
             task = self._running.pop(job.request_id)
             if task is not asyncio.current_task():
                 task.cancel()
@@ -418,7 +423,7 @@ class Fleet:
         await self._slots[slot].abandon()
         n_deaths = self._deaths.get(slot, 1)
         if n_deaths > 1:
-            await asyncio.sleep(min(MAX_BACK_OFF_S, 2.0 ** (n_deaths - 2)))
+            await asyncio.sleep(_back_off_s(n_deaths - 1))
         self._state.advance(self._now_s)
         self._state.slot_up(slot)
 
@@ -457,7 +462,8 @@ class Fleet:
         try:
             await asyncio.wait([task])
         finally:
-            task.cancel()
+            task.cancel()  # what it started must have been ended before anything else is
+            await asyncio.wait([task])
             del self._loads[slot]
         if not task.cancelled() and (error := task.exception()):
             raise error
@@ -480,6 +486,9 @@ class Fleet:
         except (EngineFailed, UserError) as problem:
             error = problem
             log.warning("slot %s: %s is not loaded: %s", slot, loading.model, problem)
+            if isinstance(problem, UserError):  # no other attempt will help
+                self._fail_waiting(str(problem), loading.model)
+            await asyncio.sleep(_back_off_s(self._load_failures.get(loading.model, 0) + 1))
         finally:
             self._charge(loading.model, time.monotonic() - started)
         if epoch != self._epochs[slot]:
@@ -501,10 +510,10 @@ class Fleet:
             state.slot_up(slot, [engines.base, *sorted(engines.adapters)])
         elif state.slots[slot].resident:  # an adapter's load took the base's engine with it
             self._slot_lost(slot, str(error))
-        n_failures = self._load_failures.get(model, 0) + 1
+        is_hung = isinstance(error, EngineFailed) and error.is_hung
+        n_failures = self._load_failures.get(model, 0) + 1 + is_hung
         self._load_failures[model] = n_failures
-        if isinstance(error, UserError) or n_failures >= MAX_LOAD_FAILURES:
-            del self._load_failures[model]
+        if n_failures >= MAX_LOAD_FAILURES:
             self._fail_waiting(str(error), model)
 
     def _charge(self, model: str, seconds: float) -> None:
@@ -578,6 +587,11 @@ def _residency_model(model: Servable) -> Model:
         family=model.family,
         adapter_of=model.base,
     )
+
+
+def _back_off_s(n_failures: int) -> float:
+    """After so many failures in a row."""
+    return min(MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2.0 ** (n_failures - 1))
 
 
 def _read_through(folder: Path) -> None:

@@ -30,6 +30,9 @@ class Job:
     """Of a stream: called in the fleet's thread."""
     row: Row = field(init=False)
     n_attempts: int = 0
+    is_alone: bool = False
+    """It is being asked as a suspect of killing engines: without other suspects beside it."""
+    n_deaths_alone: int = 0
     load_s: float = 0.0
     """Its share of the loads that it waited for."""
     n_batch: int = 1

@@ -186,17 +186,20 @@ class EngineSlot:
 
     async def _load_base(self, target: Servable, tier: str) -> None:
         errors: list[str] = []
+        is_hung = False
         for way in self._ways(target):
             try:
                 await self._try(way, target, tier)
                 return
             except EngineFailed as error:
                 errors.append(f"{way}: {error}")
+                is_hung = is_hung or error.is_hung
                 log.warning("slot %s: %s to %s failed: %s", self.name, way, target.name, error)
                 # Nobody knows what it holds now.
                 await self.abandon()
         raise EngineFailed(
-            f"Slot {self.name!r} cannot load {target.name!r}. Tried " + "; ".join(errors)
+            f"Slot {self.name!r} cannot load {target.name!r}. Tried " + "; ".join(errors),
+            is_hung=is_hung,
         )
 
     async def _try(self, way: Way, target: Servable, tier: str) -> None:

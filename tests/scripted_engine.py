@@ -103,22 +103,23 @@ class Engine:
         await self.going.wait()
         while not self.awake:
             await asyncio.sleep(60)
-        if strikes("crash_in_call"):
-            crash("died in the middle of a call")
-        if "poison" in self.told(body):
+        ids, told = self.say(body), self.told(body)
+        if "poison" in told:
             crash("this prompt kills")
-        if strikes("refuse_call"):
-            return 400, {"error": {"message": "I do not like it"}}
-        if strikes("fail_call"):
-            return 500, {"error": {"message": "Try again"}}
-        ids = self.say(body)
-        if strikes("hang_in_call"):
+        if told:  # the fleet's own questions are answered
+            if strikes("crash_in_call"):
+                crash("died in the middle of a call")
+            if strikes("refuse_call"):
+                return 400, {"error": {"message": "I do not like it"}}
+            if strikes("fail_call"):
+                return 500, {"error": {"message": "Try again"}}
+        if told and strikes("hang_in_call"):
             if body.get("stream"):
                 start_stream(writer)
                 send(writer, chunk(ids[:1]))
             await asyncio.sleep(600)
         if not body.get("stream"):
-            if self.told(body):  # not to the fleet's own questions
+            if told:
                 await asyncio.sleep(float(os.environ.get("SCRIPTED_CALL_S", "0")))
             self.n_tokens += len(ids)
             return 200, chunk(ids, "stop")

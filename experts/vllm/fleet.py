@@ -125,7 +125,9 @@ class Fleet:
     def cancel(self, jobs: Iterable[Job]) -> None:
         """Nobody waits for these any more. ``done`` is set for them, too."""
         batch = list(jobs)
-        self._running_loop().call_soon_threadsafe(self._cancel, batch)
+        with self._lock:
+            if self._loop is not None and not self._is_closed:  # closing ends them all
+                self._loop.call_soon_threadsafe(self._cancel, batch)
 
     def expect_more(self, more: bool) -> None:
         """Tell the policy whether anything may come beyond what has been submitted."""

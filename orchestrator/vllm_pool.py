@@ -92,7 +92,7 @@ def make_fleet(settings: VLLMSettings, models: dict[str, Servable], data_dir: Pa
             python=str(settings.python or sys.executable),
             args=(SKIP_TOKENIZER, *settings.args, *section.args),
             env={**_cpu_environment(i, len(settings.slots)), **settings.env, **section.env},
-            log_dir=data_dir / "logs" / str(os.getpid()),
+            log_dir=data_dir / "logs",
             start_s=settings.start_s,
             stop_s=settings.stop_s,
             hang_s=settings.hang_s,

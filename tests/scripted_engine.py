@@ -68,6 +68,8 @@ class Engine:
         elif path == "/resume":
             self.going.set()
         elif path == "/collective_rpc":
+            if strikes("hang_in_swap"):
+                await asyncio.sleep(600)
             return self.reload(body)
         elif path == "/weight_checker":
             held = {} if self.sleep_level == 2 else {"dp0:tp0:model.norm.weight": self.digest()}

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from experts.values import Message
+
+_IMPORT = threading.Lock()
+"""transformers fills itself lazily: a second thread that imports meanwhile finds it half empty."""
 
 
 class ChatTokenizer:
@@ -15,7 +19,8 @@ class ChatTokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Raises what transformers raises for a folder without a tokenizer: many things."""
-        from transformers import AutoTokenizer
+        with _IMPORT:
+            from transformers import AutoTokenizer
 
         self._tokenizer: Any = AutoTokenizer.from_pretrained(folder)
         self._special: list[str] = self._tokenizer.all_special_tokens

@@ -15,6 +15,7 @@ import re
 import secrets
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ ENVIRONMENT = {
 _KEEPER = Path(__file__).parent / "keeper.py"
 _SHOWN_LINES = 15
 _PORT_TRIES = 3
-_POLL_S = 0.1
+_POLL_S = 0.05
 _MEANINGS = (
     (r"address already in use|Errno 98", "its port is in use"),
     (
@@ -94,8 +95,9 @@ class Engine:
         """Of the base model. New at every start, so that no other server on this port can be taken
         for this engine."""
         self.n_starts = 0
-        self._keeper: asyncio.subprocess.Process | None = None
+        self._keeper: subprocess.Popen[bytes] | None = None
         self._group: int | None = None
+        self._ending: asyncio.Task[None] | None = None
         self._session: ClientSession | None = None
         self._control: Control | None = None
 
@@ -112,7 +114,7 @@ class Engine:
 
     @property
     def is_running(self) -> bool:
-        return self._keeper is not None and self._keeper.returncode is None
+        return self._keeper is not None and self._keeper.poll() is None
 
     @property
     def pid(self) -> int | None:
@@ -149,7 +151,7 @@ class Engine:
         """Waits for its process to end, and says why."""
         if self._keeper is None:
             return EngineFailed(f"Engine {self.name!r} does not run.")
-        code = await self._keeper.wait()
+        code = await _ending_of(self._keeper)
         return self.failure(f"died ({_ending(code)})")
 
     async def stop(self, *, at_once: bool = False) -> None:
@@ -159,18 +161,25 @@ class Engine:
         if self._session is not None:
             session, self._session = self._session, None
             await session.close()
-        if keeper is None:
-            return
+        if keeper is not None:
+            self._ending = asyncio.create_task(self._end(keeper, group, at_once=at_once))
+        if self._ending is not None:
+            # A caller who is cancelled leaves it to go on; whoever stops it next waits for it, too.
+            await asyncio.shield(self._ending)
+
+    async def _end(
+        self, keeper: subprocess.Popen[bytes], group: int | None, *, at_once: bool
+    ) -> None:
         if at_once and group is not None:
             _kill_group(group)
-        if keeper.stdin is not None:
-            keeper.stdin.close()
+        assert keeper.stdin  # noqa: S101 - it is a pipe
+        keeper.stdin.close()
         try:
             async with asyncio.timeout(self.settings.stop_s + 5):
-                await keeper.wait()
+                await _ending_of(keeper)
         except TimeoutError:
             keeper.kill()
-            await keeper.wait()
+            await _ending_of(keeper)
         # Also when the keeper was killed before it could do this itself.
         if group is not None:
             _kill_group(group)
@@ -196,20 +205,22 @@ class Engine:
             self.log_path.replace(self.log_path.with_suffix(".previous.log"))
         log.info("engine %s: %s", self.name, " ".join(command))
         try:
-            # A session of its own, so that Ctrl-C in a terminal is ours to handle.
-            self._keeper = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-S", str(_KEEPER), str(settings.stop_s), str(self.log_path),
-                *command,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
+            # Not asyncio's: its processes belong to a loop, and leak pipes when that ends.
+            keeper = subprocess.Popen(  # noqa: S603 - the configured command; a millisecond
+                [sys.executable, "-I", "-S", str(_KEEPER), str(settings.stop_s),
+                 str(self.log_path), *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
                 env={**os.environ, **ENVIRONMENT, **settings.env},
-                start_new_session=True,
+                start_new_session=True,  # so that Ctrl-C in a terminal is ours to handle
             )  # fmt: skip
         except OSError as error:
             raise EngineFailed(f"Engine {self.name!r} cannot be started: {error}") from None
-        assert self._keeper.stdout  # noqa: S101 - it is a pipe
-        line = await self._keeper.stdout.readline()
+        self._keeper = keeper
+        assert keeper.stdout  # noqa: S101 - it is a pipe
+        with keeper.stdout:
+            line = await asyncio.to_thread(keeper.stdout.readline)
         if not line:
             raise ConfigError(
                 f"Engine {self.name!r} cannot be started: there is no program {settings.python!r}. "
@@ -252,6 +263,13 @@ class Engine:
             is_port_taken=meaning == _MEANINGS[0][1],
             is_hung=is_hung,
         )
+
+
+async def _ending_of(process: subprocess.Popen[bytes]) -> int:
+    """Its exit code, when it has one."""
+    while (code := process.poll()) is None:
+        await asyncio.sleep(_POLL_S)
+    return code
 
 
 def _free_port() -> int:

@@ -464,8 +464,9 @@ class Fleet:
         try:
             await asyncio.wait([task])
         finally:
-            task.cancel()  # what it started must have been ended before anything else is
-            await asyncio.wait([task])
+            if not task.done():  # what it started must have been ended before anything else is
+                task.cancel()
+                await asyncio.wait([task])
             del self._loads[slot]
         if not task.cancelled() and (error := task.exception()):
             raise error
@@ -574,7 +575,7 @@ class Fleet:
             self._finish(job)
         if self._timer:
             self._timer.cancel()
-        tasks = [*self._loads.values(), *self._tasks]
+        tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:

@@ -15,6 +15,7 @@ whether the right weights answer (``verify``).
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import time
@@ -205,15 +206,13 @@ class EngineSlot:
     async def _try(self, way: Way, target: Servable, tier: str) -> None:
         """One way, and its line in the record."""
         before, started, error = self.base, time.perf_counter(), ""
+        bound_s = self._bound_s(way, target, tier)
         try:
-            if way == "adapter":
-                await self._add_adapter(target)
-            elif way == "in_place":
-                await self._reload(target)
-            elif way == "wake":
-                await self._wake(target)
-            else:
-                await self._restart(target)
+            async with asyncio.timeout(bound_s):
+                await self._go(way, target)
+        except TimeoutError:
+            error = f"it was not done within {bound_s:.3g} s: the engine hangs"
+            raise EngineFailed(error, is_hung=True) from None
         except EngineFailed as problem:
             error = str(problem)
             raise
@@ -231,6 +230,24 @@ class EngineSlot:
                 at_s=time.time(),
             )
             self.record.add(swap)
+
+    async def _go(self, way: Way, target: Servable) -> None:
+        if way == "adapter":
+            await self._add_adapter(target)
+        elif way == "in_place":
+            await self._reload(target)
+        elif way == "wake":
+            await self._wake(target)
+        else:
+            await self._restart(target)
+
+    def _bound_s(self, way: Way, target: Servable, tier: str) -> float:
+        """Seconds after which a swap counts as hung; a start has its own bound within this one."""
+        settings = self._engine_settings
+        if way == "restart":
+            return settings.start_s + settings.stop_s + settings.hang_s
+        expected_s = self.record.expected_s(way, target.name, target.weights.n_bytes, tier)
+        return settings.hang_s + 10 * expected_s
 
     async def _add_adapter(self, target: Servable) -> None:
         await self.control.load_adapter(target.name, str(target.weights.folder.resolve()))

@@ -196,6 +196,16 @@ def test_a_swap_that_fails_goes_on_to_the_next_way_and_is_recorded(
         assert it.fleet.record.swaps[1].error
 
 
+def test_a_swap_that_hangs_is_given_up(tmp_path: Path) -> None:
+    with lab(tmp_path, hang_s=0.3) as it:
+        it.fleet.record.add(swap("units", 0.001))
+        answers(it.experts, "logic")
+        it.order("hang_in_swap")
+        [c] = answers(it.experts, "units")["units"]
+        assert c.text == "I am units"
+        assert "hangs" in it.fleet.record.swaps[-2].error
+
+
 def test_a_start_that_fails_once_is_tried_again(tmp_path: Path) -> None:
     with lab(tmp_path) as it:
         it.order("crash_at_start")
@@ -368,18 +378,19 @@ def test_families_are_architectures(tmp_path: Path) -> None:
 # The record
 
 
+def swap(model: str, seconds: float, *, ok: bool = True) -> Swap:
+    return Swap(
+        way="in_place", slot="s", model=model, before=None, seconds=seconds, ok=ok, n_bytes=10**9
+    )
+
+
 def test_expected_seconds_come_from_what_was_measured(tmp_path: Path) -> None:
     path = tmp_path / "swaps.jsonl"
     record = SwapRecord(path)
     guessed = record.expected_s("in_place", "a", 10**9, "disk")
     assert guessed == pytest.approx(1.2)
     for model, seconds, ok in [("a", 3.0, True), ("a", 900.0, False), ("b", 5.0, True)]:
-        record.add(
-            Swap(
-                way="in_place", slot="s", model=model, before=None, seconds=seconds, ok=ok,
-                n_bytes=10**9,
-            )
-        )  # fmt: skip
+        record.add(swap(model, seconds, ok=ok))
     with path.open("a") as file:
         file.write('{"way": "in_pl')  # we were killed in the middle of a line
     for known in (record, SwapRecord(path)):

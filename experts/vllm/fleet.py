@@ -46,7 +46,7 @@ without other suspects, so that it is found out, and those who ran beside it are
 MAX_DEATHS_ALONE = 2
 MAX_LOAD_FAILURES = 4
 """In a row, of one model; then those who wait for it are told. One that hung counts twice."""
-_FIRST_BACK_OFF_S = 0.25
+FIRST_BACK_OFF_S = 0.25
 """It doubles."""
 MAX_BACK_OFF_S = 30.0
 """Before an engine that died again without having answered anything, and before a load that failed
@@ -594,7 +594,7 @@ def _residency_model(model: Servable) -> Model:
 
 def _back_off_s(n_failures: int) -> float:
     """After so many failures in a row."""
-    return min(MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2.0 ** (n_failures - 1))
+    return min(MAX_BACK_OFF_S, FIRST_BACK_OFF_S * 2.0 ** (n_failures - 1))
 
 
 def _read_through(folder: Path) -> None:

@@ -33,6 +33,11 @@ from tests.engines import (
 QUESTION = "Who are you?"
 
 
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("experts.vllm.fleet.FIRST_BACK_OFF_S", 0.01)
+
+
 def answers(experts: dict, *names: str, n: int = 1, **more: object) -> dict[str, list[Completion]]:
     """Ask several experts at once, ``n`` calls each."""
 

@@ -8,7 +8,7 @@ from typing import Literal
 from experts.errors import UnknownPrice
 from experts.values import Arm, Call, Usage
 
-ExpertKind = Literal["local", "openai", "litellm", "fake"]
+ExpertKind = Literal["local", "vllm", "openai", "litellm", "fake"]
 
 STATED = "stated by the owner"
 OPENAI_EXTRA = frozenset(

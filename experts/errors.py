@@ -9,7 +9,11 @@
     │   ├── NotFitted         learned state is missing or belongs to another pool
     │   ├── DataError         a questions or outcomes file is not what it should be
     │   ├── LimitReached      the caller's own limits allow no call
-    │   └── ContextTooLong    the conversation fits no expert that may answer it
+    │   ├── ContextTooLong    the conversation fits no expert that may answer it
+    │   ├── BadModel          a folder is not a model, or an adapter not of this base
+    │   └── DoesNotFit        a model's weights are larger than every slot
+    ├── EngineFailed          a vLLM process would not start, died, or hung
+    ├── PolicyError           a residency policy asked for what cannot be, or for nothing at all
     └── ExpertFailure         every expert that was asked failed
 
 Each says what was wrong, what would be right, and what to do next.
@@ -69,6 +73,30 @@ class LimitReached(UserError):
 
 class ContextTooLong(UserError):
     """The conversation is longer than any expert can read."""
+
+
+class BadModel(UserError):
+    """A folder does not hold what an engine could load."""
+
+
+class EngineFailed(ConclaveError):
+    """An engine would not start, died, hung, or would not do what it was told."""
+
+    def __init__(
+        self, message: str, *, log: str = "", is_port_taken: bool = False, is_hung: bool = False
+    ) -> None:
+        """log: the last lines that the engine wrote. is_port_taken: another try may have luck.
+        is_hung: it was given up after a long time, so another try is dear."""
+        super().__init__(f"{message}\n{log}" if log else message)
+        self.log, self.is_port_taken, self.is_hung = log, is_port_taken, is_hung
+
+
+class DoesNotFit(UserError):
+    """A model needs more memory than any slot has."""
+
+
+class PolicyError(ConclaveError):
+    """A residency policy asked for what cannot be, or leaves requests waiting for ever."""
 
 
 class ExpertFailure(ConclaveError):

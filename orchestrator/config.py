@@ -46,6 +46,8 @@ class BundledExperts(_Strict):
 
     kind: Literal["bundled"]
     names: list[str] | None = None
+    runs_on: Literal["process", "vllm"] = "process"
+    """In this process, or on the slots of the section ``vllm``."""
 
 
 class LocalExpertSettings(_Strict):
@@ -100,10 +102,71 @@ class LiteLLMExpertSettings(_RemoteSettings):
     """None takes them from the table of the installed LiteLLM; unknown there is an error."""
 
 
+class VLLMExpertSettings(_Strict):
+    """A Hugging Face causal LM, or a LoRA adapter, in a folder; served by vLLM, which is started
+    when it is needed (section ``vllm``). A server that somebody else starts is ``openai``."""
+
+    kind: Literal["vllm"]
+    name: ExpertName
+    folder: Path
+    base: ExpertName | None = None
+    """For an adapter: the expert that it sits on."""
+    description: str = ""
+    prices: PriceSettings
+    context_tokens: int | None = Field(default=None, ge=8)
+    """None takes it from the model's config, or the base's."""
+    args: list[str] = []
+    """Added to the engine's command line for this model, e.g. [--quantization, awq]."""
+
+
 ExpertSettings = Annotated[
-    BundledExperts | LocalExpertSettings | OpenAIExpertSettings | LiteLLMExpertSettings,
+    BundledExperts
+    | LocalExpertSettings
+    | VLLMExpertSettings
+    | OpenAIExpertSettings
+    | LiteLLMExpertSettings,
     Field(discriminator="kind"),
 ]
+
+
+class SlotSection(_Strict):
+    """A place for one engine at a time: a GPU, or a share of one."""
+
+    memory_gb: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    """For weights, in 10^9 bytes; what the engine needs for keys and values is not in it."""
+    concurrency: int = Field(default=64, ge=1)
+    """Calls that an engine is given at once."""
+    env: dict[str, str] = {}
+    """E.g. CUDA_VISIBLE_DEVICES."""
+    args: list[str] = []
+    """Added to the command line of this slot's engines."""
+
+
+class VLLMSettings(_Strict):
+    """Engines that Conclave starts, watches and stops."""
+
+    python: Path | None = None
+    """The Python that has vLLM; None is .venv-vllm/bin/python beside the file where it exists
+    (`make vllm`), and otherwise the one that runs this."""
+    slots: list[SlotSection] = Field(default=[SlotSection()], min_length=1)
+    host_memory_gb: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    """That the operating system can be expected to keep files in which were read: loads from there
+    are taken to be quicker, and what comes next is read ahead."""
+    policy: Literal["first_come", "collation", "coserve"] = "coserve"
+    """What is loaded next, and who is served when (experts/residency/policies)."""
+    args: list[str] = []
+    """Added to the command line of every engine."""
+    env: dict[str, str] = {}
+    sleep_level: Literal[1, 2] | None = None
+    """Engines of other families are put to sleep (1: weights in host memory, 2: dropped) instead of
+    stopped; on GPUs, with --enable-sleep-mode in `args`."""
+    max_asleep: int = Field(default=1, ge=1)
+    max_lora_rank: int = Field(default=16, ge=1)
+    start_s: float = Field(default=600, gt=0, allow_inf_nan=False)
+    """To be healthy after a start; then an engine counts as hung."""
+    stop_s: float = Field(default=15, gt=0, allow_inf_nan=False)
+    hang_s: float = Field(default=120, gt=0, allow_inf_nan=False)
+    """Without a new token while calls run; then an engine is killed, and its calls asked again."""
 
 
 class PolicySettings(_Strict):
@@ -156,6 +219,7 @@ class Config(_Strict):
     host_usd_per_s: float = Field(default=HOST_USD_PER_S, ge=0, allow_inf_nan=False)
     limits: LimitSettings = LimitSettings()
     server: ServerSettings = ServerSettings()
+    vllm: VLLMSettings = VLLMSettings()
 
     @property
     def ledger_path(self) -> Path:
@@ -206,7 +270,7 @@ def _with_paths_from(config: Config, base: Path) -> Config:
     def all_placed(experts: list[ExpertSettings]) -> list[ExpertSettings]:
         return [
             e.model_copy(update={"folder": placed(e.folder)})
-            if isinstance(e, LocalExpertSettings)
+            if isinstance(e, LocalExpertSettings | VLLMExpertSettings)
             else e
             for e in experts
         ]
@@ -218,8 +282,18 @@ def _with_paths_from(config: Config, base: Path) -> Config:
             "embedder": _embedder_from(config.embedder, base),
             "experts": all_placed(config.experts),
             "judges": all_placed(config.judges),
+            "vllm": config.vllm.model_copy(update={"python": _vllm_python(config.vllm, base)}),
         }
     )
+
+
+def _vllm_python(settings: VLLMSettings, base: Path) -> Path | None:
+    if settings.python is None:
+        usual = base / ".venv-vllm" / "bin" / "python"
+        return usual.absolute() if usual.exists() else None
+    path = settings.python.expanduser()
+    # A bare name is looked for on the PATH. Never resolved: a virtual environment is its link.
+    return path if path.is_absolute() or len(path.parts) == 1 else (base / path).absolute()
 
 
 def _embedder_from(embedder: str, base: Path) -> str:
@@ -290,6 +364,8 @@ def _known_keys(location: tuple[int | str, ...]) -> list[str]:
         "policies": PolicySettings,
         "limits": LimitSettings,
         "server": ServerSettings,
+        "slots": SlotSection,
+        "vllm": VLLMSettings if location[0] == "vllm" else VLLMExpertSettings,
     }
     model: type[BaseModel] = Config
     for part in location[:-1]:

@@ -28,6 +28,7 @@ from orchestrator.config import (
     OpenAIExpertSettings,
     PriceSettings,
 )
+from orchestrator.vllm_pool import experts_on_vllm, is_on_vllm
 
 DEFAULT_CONTEXT_TOKENS = 131_072
 """Of a remote model of which nothing is known: rather too much, since it bounds what a call can
@@ -47,17 +48,28 @@ def make_experts(config: Config) -> dict[str, Expert]:
 
 
 def make_judges(config: Config) -> dict[str, Expert]:
-    """Experts that only grade, by name; none unless the configuration has some."""
+    """Experts that only grade, by name; none unless the configuration has some.
+
+    Raises ConfigError for judges on vLLM: the engines are the experts'.
+    """
+    if any(is_on_vllm(s) for s in config.judges):
+        raise ConfigError(
+            "`judges:` cannot be on the engines that Conclave manages. Start a vLLM for them and "
+            "name its address: {kind: openai, base_url: ...}."
+        )
     return _made(config, config.judges)
 
 
 def _made(config: Config, all_settings: Sequence[ExpertSettings]) -> dict[str, Expert]:
     # One worker for all local models: they share the same cores.
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-expert")
+    on_vllm = experts_on_vllm(config, [s for s in all_settings if is_on_vllm(s)])
     experts: dict[str, Expert] = {}
     for settings in all_settings:
         made: list[Expert] = []
-        if isinstance(settings, BundledExperts):
+        if is_on_vllm(settings):
+            made += on_vllm.pop(id(settings))
+        elif isinstance(settings, BundledExperts):
             made += bundled_experts(
                 worker, names=settings.names, load_usd_per_s=config.host_usd_per_s
             )
@@ -65,7 +77,7 @@ def _made(config: Config, all_settings: Sequence[ExpertSettings]) -> dict[str, E
             made.append(_local(settings, config, worker))
         elif isinstance(settings, OpenAIExpertSettings):
             made.append(_openai(settings))
-        else:
+        elif isinstance(settings, LiteLLMExpertSettings):
             made.append(_litellm(settings))
         for expert in made:
             name = expert.card.name

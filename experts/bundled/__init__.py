@@ -62,6 +62,23 @@ def bundled_models(folder: Path = FOLDER) -> tuple[BundledModel, ...]:
     return tuple(sorted(models, key=lambda m: (len(m.categories), m.name)))
 
 
+def bundled_cards(
+    *, names: Sequence[str] | None = None, load_usd_per_s: float, folder: Path = FOLDER
+) -> list[ExpertCard]:
+    """The cards of the bundled experts, or of those named.
+
+    Raises UnknownExpert for a name that is not bundled.
+    """
+    models = {m.name: m for m in bundled_models(folder)}
+    for name in names or ():
+        if name not in models:
+            raise UnknownExpert(name, models, what="bundled expert")
+    return [
+        _card(models[name], folder / name, load_usd_per_s)
+        for name in (names if names is not None else models)
+    ]
+
+
 def bundled_experts(
     worker: ThreadPoolExecutor,
     *,
@@ -73,16 +90,8 @@ def bundled_experts(
 
     Raises UnknownExpert for a name that is not bundled.
     """
-    models = {m.name: m for m in bundled_models(folder)}
-    for name in names or ():
-        if name not in models:
-            raise UnknownExpert(name, models, what="bundled expert")
-    return [
-        LocalExpert(
-            _card(models[name], folder / name, load_usd_per_s), folder / name, worker=worker
-        )
-        for name in (names if names is not None else models)
-    ]
+    cards = bundled_cards(names=names, load_usd_per_s=load_usd_per_s, folder=folder)
+    return [LocalExpert(card, folder / card.name, worker=worker) for card in cards]
 
 
 def _card(model: BundledModel, folder: Path, load_usd_per_s: float) -> ExpertCard:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -20,6 +20,7 @@ from typing import Any
 
 from experts.answers import extract_answer
 from experts.cards import ExpertCard
+from experts.local.chat_tokenizer import ChatTokenizer
 from experts.local.decode import decode
 from experts.local.row import Row
 from experts.values import Call, Completion, Delta, ErrorCode, LoadOutlook
@@ -39,7 +40,6 @@ class LocalExpert:
         self._card, self._folder, self._device, self._worker = card, folder, device, worker
         self._model: Any = None
         self._tokenizer: Any = None
-        self._end_ids: frozenset[int] = frozenset()
         self._n_waiting = 0
 
     @property
@@ -104,22 +104,19 @@ class LocalExpert:
         if self._model is not None:
             return 0.0
         import torch
-        from transformers import AutoModelForCausalLM, AutoTokenizer
+        from transformers import AutoModelForCausalLM
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()
         started = time.perf_counter()
-        self._tokenizer = AutoTokenizer.from_pretrained(self._folder)
+        self._tokenizer = ChatTokenizer(self._folder)
         model = AutoModelForCausalLM.from_pretrained(
             self._folder,
             dtype=torch.float32,
             use_safetensors=True,  # a pickle beside them would run code
         )
         self._model = model.to(self._device).eval()
-        end = model.generation_config.eos_token_id
-        ends: Iterable[int] = end if isinstance(end, list) else [end]
-        self._end_ids = frozenset(i for i in (*ends, self._tokenizer.eos_token_id) if i is not None)
         return time.perf_counter() - started
 
     def _run(
@@ -159,7 +156,7 @@ class LocalExpert:
                 done[i] = self._given_up(call, asked)
                 continue
             try:
-                prompt = self._encode(call)
+                prompt = self._tokenizer.encode(call.messages)
             except Exception as problem:  # no chat template, or one that refuses these roles
                 done[i] = self._failed(call, f"cannot be put to this model: {problem}", asked)
                 continue
@@ -167,7 +164,7 @@ class LocalExpert:
                 done[i] = self._too_long(call, len(prompt), asked)
                 continue
             deadline = None if call.timeout_s is None else asked + call.timeout_s
-            rows[i] = Row(call, prompt, self._detokenize, deadline=deadline)
+            rows[i] = Row(call, prompt, self._tokenizer.decode, deadline=deadline)
         error: str | None = None
         try:
             if rows:
@@ -195,8 +192,8 @@ class LocalExpert:
             self._model,
             [r.prompt for r in rows],
             samplings,
-            end_ids=self._end_ids,
-            pad_id=self._tokenizer.pad_token_id or 0,
+            end_ids=self._tokenizer.end_ids,
+            pad_id=self._tokenizer.pad_id,
         )
         with closing(steps):
             for step in steps:
@@ -210,7 +207,11 @@ class LocalExpert:
                     row = rows[token.row]
                     if row.done:  # ended by a stop sequence while others of its batch go on
                         continue
-                    row.take(token.token_id, token.logprob, is_end=token.token_id in self._end_ids)
+                    row.take(
+                        token.token_id,
+                        token.logprob,
+                        is_end=token.token_id in self._tokenizer.end_ids,
+                    )
                     if tell and (delta := row.new_text()):
                         tell(delta)
                 if all(row.done for row in rows):
@@ -219,23 +220,6 @@ class LocalExpert:
             row.end_at_length()
             if tell and (delta := row.new_text()):
                 tell(delta)
-
-    def _detokenize(self, ids: list[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return text
-
-    def _encode(self, call: Call) -> list[int]:
-        """Token ids of the chat. What looks like a special token in a message must not act as one:
-        it is cut out, or anyone could speak as the system by typing its mark."""
-        special = self._tokenizer.all_special_tokens
-        messages = [
-            {"role": m.role, "content": _without(m.content, special)} for m in call.messages
-        ]
-        text = self._tokenizer.apply_chat_template(
-            messages, add_generation_prompt=True, tokenize=False
-        )
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
-        return ids
 
     def _finished(self, row: Row, asked: float, error: str | None, n_batch: int) -> Completion:
         if row.timed_out and not error:
@@ -302,9 +286,3 @@ def _given_up(call: Call, asked: float, stop: threading.Event) -> bool:
 
 def _no_answer_within(call: Call) -> str:
     return f"no answer within {call.timeout_s:g} s"
-
-
-def _without(text: str, marks: Sequence[str]) -> str:
-    for mark in marks:
-        text = text.replace(mark, " ")
-    return text

@@ -36,6 +36,10 @@ class Row:
     def usage(self) -> Usage:
         return Usage(input_tokens=len(self.prompt), output_tokens=len(self.ids))
 
+    @property
+    def cancelled(self) -> bool:
+        return self.done and self.finish_reason == "cancelled"
+
     def take(self, token_id: int, logprob: float, *, is_end: bool) -> None:
         """Add a token; ``is_end`` when it is one of the model's end tokens."""
         self.ids.append(token_id)

@@ -35,6 +35,12 @@ experts:
   #   prices: {input_usd_per_mtok: 0.10, output_usd_per_mtok: 0.40}   # required, never guessed
   #   context_tokens: 4096   # the model's own when nothing is said
   #   device: cpu            # or cuda
+  # - kind: vllm             # the same, served by a vLLM that is started when it is needed (below)
+  #   name: my-model-on-vllm
+  #   folder: models/my-model
+  #   base: null             # for a LoRA adapter: the expert of kind vllm that it was made for
+  #   prices: {input_usd_per_mtok: 0.10, output_usd_per_mtok: 0.40}   # required
+  #   args: []               # of its engine, e.g. [--quantization, awq]
   # - kind: openai           # any server that speaks OpenAI's protocol: vLLM, another Conclave, ...
   #   name: my-server
   #   base_url: http://localhost:8001/v1
@@ -50,6 +56,26 @@ experts:
   #   model: anthropic/claude-haiku-4-5
   #   api_base: null         # the provider's own when nothing is said
   #   # prices: of LiteLLM's table when nothing is said; a model that it does not know needs them
+
+# Engines (vLLM) that Conclave starts, watches and stops, for experts of kind vllm and bundled ones
+# with `runs_on: vllm`. A server that you start yourself is an expert of kind openai.
+vllm:
+  # python: .venv-vllm/bin/python   # that has vLLM; this one where it exists (make vllm)
+  slots:                     # places for one engine each: GPUs, or shares of one
+  - memory_gb: 1.0           # for weights, in 10^9 bytes
+    concurrency: 64          # calls that an engine is given at once
+    env: {}                  # e.g. {CUDA_VISIBLE_DEVICES: "0"}
+    args: []                 # of this slot's engines, e.g. [--gpu-memory-utilization, "0.45"]
+  host_memory_gb: 0.0        # that keeps files which were read: what comes next is read ahead
+  policy: coserve            # what is loaded next: coserve, collation or first_come
+  args: []                   # of every engine
+  env: {}
+  sleep_level: null          # 1 or 2: engines sleep instead of being stopped; on GPUs only
+  max_asleep: 1              # in each slot
+  max_lora_rank: 16
+  start_s: 600               # to be healthy after a start; then an engine counts as hung
+  stop_s: 15                 # to end when asked to; then it is killed
+  hang_s: 120                # without a new token while calls run; then it is killed
 
 # Experts that only grade recorded answers (conclave record --judge NAME); kinds as above.
 # judges: []
@@ -80,6 +106,7 @@ server:
 
 BUNDLED = """\
   - kind: bundled            # the eight small laboratory experts; `names: [words, units]` for some
+                             # and `runs_on: vllm` for engines instead of this process
 """
 TEMPLATE = _TEMPLATE.replace("{experts}", BUNDLED)
 """What is written when no expert is named."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 
@@ -19,10 +21,11 @@ from experts.remote.expert import RemoteExpert
 from experts.remote.litellm_wire import LiteLLMWire
 from experts.remote.openai_wire import OpenAIWire
 from experts.values import Arm, Call, Completion, Delta, Message, Sampling
+from tests.engines import lab, tokenizer
 from tests.openai_stub import OpenAIStub, hanging
 
 QUESTION, ANSWER = "What is the capital of France?", "Paris"
-LONG_ANSWER = {"fake": "Tell me more", "openai": "Tell me more", "litellm": "Tell me more"}
+LONG_ANSWER = dict.fromkeys(("fake", "vllm", "openai", "litellm"), "Tell me more")
 ANSWERS = {QUESTION: ANSWER, "Tell me more": "one two three four five six"}
 PRICES = Prices(input_usd_per_mtok=1.0, output_usd_per_mtok=2.0)
 TOO_LONG = "word " * 300
@@ -57,6 +60,12 @@ async def subject(kind: str) -> AsyncIterator[Subject]:
         with ThreadPoolExecutor(1) as worker:
             [countries] = bundled_experts(worker, names=["countries"], load_usd_per_s=1.0)
             yield Subject(kind, countries, lambda: None)
+    elif kind == "vllm":
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            lab(Path(folder), names=("countries",), answers=ANSWERS) as it,
+        ):
+            yield Subject(kind, it.experts["countries"], lambda: it.order("hang_in_call"))
     else:
         async with OpenAIStub(ANSWERS).running() as stub:
             wire = (
@@ -73,6 +82,7 @@ async def subject(kind: str) -> AsyncIterator[Subject]:
     params=[
         "fake",
         "local",
+        "vllm",
         "openai",
         pytest.param(
             "litellm",
@@ -101,6 +111,9 @@ def ask(text: str = QUESTION, timeout_s: float | None = None, **sampling: object
 
 
 def run(kind: str, body: Callable[[Subject], Awaitable[None]]) -> None:
+    if kind == "vllm":
+        tokenizer("countries")  # importing transformers takes longer than any test may
+
     async def inside() -> None:
         async with asyncio.timeout(20), subject(kind) as it:
             await body(it)

@@ -19,6 +19,9 @@ from orchestrator.config import (
     PolicySettings,
     PriceSettings,
     ServerSettings,
+    SlotSection,
+    VLLMExpertSettings,
+    VLLMSettings,
     load_config,
 )
 from orchestrator.pool import make_experts
@@ -86,7 +89,8 @@ def test_the_template_shows_the_defaults(tmp_path: Path) -> None:
 def test_the_template_mentions_every_setting() -> None:
     models = (Config, LimitSettings, ServerSettings, PriceSettings, LocalExpertSettings)
     remote = (OpenAIExpertSettings, LiteLLMExpertSettings)
-    for model in (*models, *remote, BundledExperts, PolicySettings):
+    on_vllm = (VLLMExpertSettings, VLLMSettings, SlotSection)
+    for model in (*models, *remote, *on_vllm, BundledExperts, PolicySettings):
         for key in model.model_fields:
             assert f"{key}:" in TEMPLATE, key
 

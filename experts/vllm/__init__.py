@@ -1,0 +1,1 @@
+"""Whole experts on vLLM: engines as processes of their own, swapped by the cheapest way."""

@@ -1,0 +1,155 @@
+"""An expert that the fleet loads when it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+
+from experts.answers import extract_answer
+from experts.cards import ExpertCard
+from experts.local.chat_tokenizer import ChatTokenizer
+from experts.local.row import Row
+from experts.values import Call, Completion, Delta, ErrorCode
+from experts.vllm.asking import Asked
+from experts.vllm.fleet import Fleet
+from experts.vllm.job import Job, new_request_id
+
+
+class VLLMExpert:
+    """Keeps the Expert protocol by putting calls into the fleet's queue."""
+
+    def __init__(self, card: ExpertCard, fleet: Fleet, tokenizer_folder: Path) -> None:
+        """The card's name is the model's in the fleet; the folder holds its own tokenizer and chat
+        template, whatever engine it runs on."""
+        self._card, self._fleet, self._folder = card, fleet, tokenizer_folder
+        self._tokenizer: ChatTokenizer | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def card(self) -> ExpertCard:
+        return self._card
+
+    async def complete(self, calls: Sequence[Call]) -> list[Completion]:
+        asked = time.perf_counter()
+        made = await asyncio.shield(asyncio.to_thread(self._jobs, list(calls), asked))
+        jobs = [job for job in made if isinstance(job, Job)]
+        if jobs:
+            self._fleet.submit(jobs)
+            await self._until_done(jobs)
+        return [
+            self._finished(call, job, asked) if isinstance(job, Job) else job
+            for call, job in zip(calls, made, strict=True)
+        ]
+
+    async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[Delta | None] = asyncio.Queue()  # None: no more deltas
+
+        def tell(delta: Delta | None) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, delta)
+
+        asked = time.perf_counter()
+        [job] = await asyncio.to_thread(self._jobs, [call], asked)
+        if not isinstance(job, Job):
+            yield job
+            return
+        job.tell = tell
+        job.done.add_done_callback(lambda _: tell(None))
+        self._fleet.submit([job])
+        try:
+            while (delta := await self._next(queue, job)) is not None:
+                yield delta
+            await self._until_done([job])
+            yield self._finished(call, job, asked)
+        finally:
+            if not job.done.done():
+                self._fleet.cancel([job])
+
+    async def _next(self, queue: asyncio.Queue[Delta | None], job: Job) -> Delta | None:
+        """The next delta; None when there is none, or when the caller has given up waiting."""
+        try:
+            return await queue.get()
+        except asyncio.CancelledError:
+            self._fleet.cancel([job])
+            return None
+
+    async def _until_done(self, jobs: Sequence[Job]) -> None:
+        """Cancelled, it takes the jobs back and waits for what they have."""
+        waits = [asyncio.wrap_future(job.done) for job in jobs]
+        try:
+            await asyncio.shield(asyncio.gather(*waits))
+        except asyncio.CancelledError:
+            self._fleet.cancel(jobs)
+            await asyncio.gather(*waits)
+
+    def _jobs(self, calls: list[Call], asked: float) -> list[Job | Completion]:
+        """A job, or at once what became of the call."""
+        with self._lock:
+            try:
+                if self._tokenizer is None:
+                    self._tokenizer = ChatTokenizer(self._folder)
+            except Exception as problem:  # transformers raises what it likes
+                error = f"cannot load the tokenizer in {self._folder}: {problem}"
+                return [self._failed(call, error, asked) for call in calls]
+        return [self._job(call, self._tokenizer, asked) for call in calls]
+
+    def _job(self, call: Call, tokenizer: ChatTokenizer, asked: float) -> Job | Completion:
+        try:
+            prompt = tokenizer.encode(call.messages)
+        except Exception as problem:  # no chat template, or one that refuses these roles
+            return self._failed(call, f"cannot be put to this model: {problem}", asked)
+        room = self._card.context_tokens - len(prompt)
+        if room <= 0:
+            error = (
+                f"{len(prompt)} tokens of conversation; {self._card.name} reads "
+                f"{self._card.context_tokens}, answer included"
+            )
+            return self._failed(call, error, asked, "context_too_long")
+        left_s = None
+        if call.timeout_s is not None:
+            left_s = max(0.0, call.timeout_s - (time.perf_counter() - asked))
+        return Job(
+            request_id=new_request_id(),
+            model=self._card.name,
+            asked=Asked(
+                prompt=tuple(prompt),
+                end_ids=tokenizer.end_ids,
+                max_tokens=min(call.sampling.max_tokens, room),
+                sampling=call.sampling,
+            ),
+            new_row=lambda: Row(call, prompt, tokenizer.decode),
+            timeout_s=left_s,
+            timeout_said_s=call.timeout_s,
+        )
+
+    def _finished(self, call: Call, job: Job, asked: float) -> Completion:
+        row, usage = job.row, job.usage
+        cost_usd = self._card.prices.cost_usd(usage, job.load_s)
+        return Completion(
+            call=call,
+            text=row.text,
+            answer=extract_answer(row.text),
+            usage=usage,
+            cost_usd=cost_usd,
+            load_s=job.load_s,
+            latency_s=(row.ended_at or time.perf_counter()) - asked,
+            n_batch=job.n_batch,
+            logprob=row.logprob if job.is_counted else None,
+            finish_reason="error" if job.error else row.finish_reason,
+            error=job.error,
+            error_code=job.error_code,
+        )
+
+    def _failed(
+        self, call: Call, error: str, asked: float, code: ErrorCode = "failed"
+    ) -> Completion:
+        return Completion(
+            call=call,
+            latency_s=time.perf_counter() - asked,
+            finish_reason="error",
+            error=error,
+            error_code=code,
+        )

@@ -1,0 +1,358 @@
+"""One slot's engines, and the ways by which a model gets into them.
+
+A slot answers with one engine, which holds one base model and adapters on it. Ways, cheapest first:
+
+1. ``adapter``: a LoRA on the base that is there. Many at once; nothing waits.
+2. ``in_place``: weights of the same family replace the base's in the running engine.
+3. ``wake``: an engine that was put to sleep instead of stopped wakes up; after level 2, which drops
+   the weights, they are read again, and may be another model's of its family.
+4. ``restart``: a new process.
+
+A way that fails is recorded and the next is tried; a restart always can be. The caller has drained
+the slot: nothing runs on what leaves. Every way ends with a reset of the prefix cache and a look at
+whether the right weights answer (``verify``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from experts.errors import BadModel, EngineFailed
+from experts.vllm.checkpoint import (
+    Adapter,
+    Checkpoint,
+    check_adapter,
+    read_adapter,
+    read_checkpoint,
+)
+from experts.vllm.control import Control
+from experts.vllm.engine import Engine, EngineSettings
+from experts.vllm.record import Swap, SwapRecord, Way
+from experts.vllm.verify import Verifier
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Servable:
+    """A model that engines can hold."""
+
+    name: str
+    weights: Checkpoint | Adapter
+    base: str | None = None
+    """An adapter's; None for a base."""
+    args: tuple[str, ...] = ()
+    """Of the engine, for this base."""
+
+    @property
+    def family(self) -> str:
+        """Equal for bases that one running engine can hold one after the other."""
+        if isinstance(self.weights, Adapter):
+            return ""
+        return " ".join((self.weights.family, *self.args))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotSettings:
+    """What a slot does with engines that it does not need."""
+
+    sleep_level: Literal[1, 2] | None = None
+    """Put to sleep instead of stopped when a model of another family takes the slot: 1 keeps the
+    weights in host memory, 2 drops them. None stops it."""
+    max_asleep: int = 1
+    """Beyond it, the one that has slept longest is stopped."""
+    max_lora_rank: int = 16
+
+
+class EngineSlot:
+    """See the module. One task at a time may load or stop; answering goes on beside it."""
+
+    def __init__(
+        self,
+        name: str,
+        engine: EngineSettings,
+        settings: SlotSettings,
+        models: Mapping[str, Servable],
+        record: SwapRecord,
+        verifier: Verifier,
+    ) -> None:
+        self.name, self.settings, self.models = name, settings, models
+        self.record, self._verifier, self._engine_settings = record, verifier, engine
+        self.base: str | None = None
+        """In the engine that is awake."""
+        self.adapters: set[str] = set()
+        self.engine = self._new_engine()
+        self._asleep: dict[str, Engine] = {}
+        """By the base that they held, longest asleep first."""
+        self._n_engines = 1
+
+    @property
+    def control(self) -> Control:
+        return self.engine.control
+
+    def served_name(self, model: str) -> str:
+        """Under which the engine answers as ``model``."""
+        return model if self.models[model].base else self.engine.served_name
+
+    def way(self, model: str) -> Way:
+        """By which it would be tried first, as things are."""
+        target = self.models[model]
+        if target.base is not None and target.base == self.base:
+            return "adapter"
+        return self._ways(self.models[target.base or model])[0]
+
+    async def load(self, model: str, *, tier: str) -> float:
+        """Make ``model`` answer here, with its base where that is missing; the seconds it took,
+        failed ways included.
+
+        tier: where its weights were, for the record. Raises BadModel before anything is touched,
+        and EngineFailed when no way worked; then the slot holds what ``base`` and ``adapters``
+        say.
+        """
+        started = time.perf_counter()
+        target = self.models[model]
+        self._check(target)
+        if target.base is not None:
+            if self.base != target.base:
+                await self._load_base(self.models[target.base], tier)
+            await self._try("adapter", target, tier)
+        else:
+            await self._load_base(target, tier)
+        return time.perf_counter() - started
+
+    async def drop(self, model: str) -> None:
+        """Take an adapter out. A base stays until another takes its place."""
+        if model in self.adapters:
+            self.adapters.discard(model)
+            with contextlib.suppress(EngineFailed):
+                await self.control.unload_adapter(model)
+
+    async def stop(self, *, at_once: bool = False) -> None:
+        """End all engines of this slot."""
+        self.base = None
+        self.adapters.clear()
+        asleep, self._asleep = list(self._asleep.values()), {}
+        for engine in (self.engine, *asleep):
+            await engine.stop(at_once=at_once)
+
+    async def abandon(self) -> None:
+        """End the engine that answers, at once: it died, or hangs. Those asleep sleep on."""
+        self.base = None
+        self.adapters.clear()
+        await self.engine.stop(at_once=True)
+
+    def _check(self, target: Servable) -> None:
+        """Read the headers again: a folder may have changed since it was first looked at."""
+        if isinstance(target.weights, Adapter):
+            base = self.models[target.base or ""]
+            assert isinstance(base.weights, Checkpoint)  # noqa: S101
+            read_checkpoint(base.weights.folder)
+            adapter = read_adapter(target.weights.folder)
+            check_adapter(adapter, base.weights, max_rank=self.settings.max_lora_rank)
+            return
+        found = read_checkpoint(target.weights.folder)
+        if found.family != target.weights.family:
+            raise BadModel(
+                f"{target.weights.folder} holds another architecture than when Conclave started. "
+                "Start it again."
+            )
+
+    def _ways(self, target: Servable) -> list[Way]:
+        ways: list[Way] = []
+        if self._has_family(target) and self.engine.is_running:
+            ways.append("in_place")
+        if self._sleeper(target) is not None:
+            ways.append("wake")
+        return [*ways, "restart"]
+
+    def _has_family(self, target: Servable) -> bool:
+        return self.base is not None and self.models[self.base].family == target.family
+
+    def _sleeper(self, target: Servable) -> str | None:
+        """The base under which an engine sleeps that could wake up as ``target``."""
+        if target.name in self._asleep:
+            return target.name
+        if self.settings.sleep_level == 2:  # it has no weights, so it may get any of its family
+            for base in self._asleep:
+                if self.models[base].family == target.family:
+                    return base
+        return None
+
+    async def _load_base(self, target: Servable, tier: str) -> None:
+        errors: list[str] = []
+        is_hung = False
+        for way in self._ways(target):
+            try:
+                await self._try(way, target, tier)
+                return
+            except EngineFailed as error:
+                errors.append(f"{way}: {error}")
+                is_hung = is_hung or error.is_hung
+                log.warning("slot %s: %s to %s failed: %s", self.name, way, target.name, error)
+                # Nobody knows what it holds now.
+                await self.abandon()
+        raise EngineFailed(
+            f"Slot {self.name!r} cannot load {target.name!r}. Tried " + "; ".join(errors),
+            is_hung=is_hung,
+        )
+
+    async def _try(self, way: Way, target: Servable, tier: str) -> None:
+        """One way, and its line in the record."""
+        before, started, error = self.base, time.perf_counter(), ""
+        bound_s = self._bound_s(way, target, tier)
+        try:
+            async with asyncio.timeout(bound_s):
+                await self._go(way, target)
+        except TimeoutError:
+            error = f"it was not done within {bound_s:.3g} s: the engine hangs"
+            raise EngineFailed(error, is_hung=True) from None
+        except EngineFailed as problem:
+            error = str(problem)
+            raise
+        finally:
+            swap = Swap(
+                way=way,
+                slot=self.name,
+                model=target.name,
+                before=before,
+                seconds=time.perf_counter() - started,
+                ok=not error and (self.base == target.name or target.name in self.adapters),
+                n_bytes=target.weights.n_bytes,
+                tier=tier,
+                error=error[:1000],
+                at_s=time.time(),
+            )
+            self.record.add(swap)
+
+    async def _go(self, way: Way, target: Servable) -> None:
+        if way == "adapter":
+            await self._add_adapter(target)
+        elif way == "in_place":
+            await self._reload(target)
+        elif way == "wake":
+            await self._wake(target)
+        else:
+            await self._restart(target)
+
+    def _bound_s(self, way: Way, target: Servable, tier: str) -> float:
+        """Seconds after which a swap counts as hung; a start has its own bound within this one."""
+        settings = self._engine_settings
+        if way == "restart":
+            return settings.start_s + settings.stop_s + settings.hang_s
+        expected_s = self.record.expected_s(way, target.name, target.weights.n_bytes, tier)
+        return settings.hang_s + 10 * expected_s
+
+    async def _add_adapter(self, target: Servable) -> None:
+        await self.control.load_adapter(target.name, str(target.weights.folder.resolve()))
+        self.adapters.add(target.name)
+
+    async def _reload(self, target: Servable) -> None:
+        assert isinstance(target.weights, Checkpoint)  # noqa: S101
+        control = self.control
+        self.base = None
+        await control.pause()
+        # They were made for the base that leaves, and vLLM would go on to answer with them.
+        for adapter in list(self.adapters):
+            self.adapters.discard(adapter)
+            await control.unload_adapter(adapter)
+        await control.reload_weights(str(target.weights.folder.resolve()))
+        await control.reset_prefix_cache()
+        await control.resume()
+        await self._verified(target, is_start=False)
+
+    async def _wake(self, target: Servable) -> None:
+        assert isinstance(target.weights, Checkpoint)  # noqa: S101
+        base = self._sleeper(target)
+        if base is None:
+            raise EngineFailed(f"No engine sleeps that could be {target.name!r}.")
+        engine = self._asleep.pop(base)
+        await self._make_way()
+        self.engine = engine
+        control = self.control
+        if self.settings.sleep_level == 2:
+            await control.wake_up("weights")
+            await control.reload_weights(str(target.weights.folder.resolve()))
+            await control.wake_up("kv_cache")
+        await control.wake_up()
+        if await control.is_sleeping():
+            raise EngineFailed(f"The engine of {base!r} did not wake up.")
+        await control.reset_prefix_cache()
+        await self._verified(target, is_start=False)
+
+    async def _restart(self, target: Servable) -> None:
+        assert isinstance(target.weights, Checkpoint)  # noqa: S101
+        await self._make_way()
+        args = (*target.args, *self._lora_args(target.name))
+        await self.engine.start(target.weights.folder.resolve(), *args)
+        await self._verified(target, is_start=True)
+
+    async def _make_way(self) -> None:
+        """Of the engine that is awake: to sleep if that is wanted and it can, else ended. Leaves an
+        engine that does not run."""
+        base, self.base = self.base, None
+        level = self.settings.sleep_level
+        if level is None or base is None or not self.engine.is_running:
+            await self.engine.stop()
+            self.adapters.clear()
+            return
+        for adapter in list(self.adapters):
+            await self.drop(adapter)
+        try:
+            await self.control.sleep(level)
+        except EngineFailed as error:
+            log.warning("slot %s: %s does not sleep: %s", self.name, base, error)
+            await self.engine.stop(at_once=True)
+            return
+        while len(self._asleep) >= self.settings.max_asleep:
+            longest = next(iter(self._asleep))
+            await self._asleep.pop(longest).stop()
+        self._asleep[base] = self.engine
+        self.engine = self._new_engine()
+
+    def _new_engine(self) -> Engine:
+        self._n_engines = getattr(self, "_n_engines", 0) + 1
+        suffix = "" if self._n_engines == 1 else f"-{self._n_engines}"
+        return Engine(f"{self.name}{suffix}", self._engine_settings)
+
+    async def _verified(self, target: Servable, *, is_start: bool) -> None:
+        assert isinstance(target.weights, Checkpoint)  # noqa: S101
+        await self._verifier.check(
+            self.control, self.engine.served_name, target.weights, is_start=is_start
+        )
+        self.base = target.name
+
+    def _lora_args(self, base: str) -> tuple[str, ...]:
+        n_adapters = sum(m.base is not None for m in self.models.values())
+        of_family = [
+            m
+            for m in self.models.values()
+            if m.base and self.models[m.base].family == self.models[base].family
+        ]
+        if not of_family:
+            return ()
+        n = str(min(n_adapters, 8))
+        rank = str(self.settings.max_lora_rank)
+        return (
+            "--enable-lora", "--max-loras", n, "--max-cpu-loras", n, "--max-lora-rank", rank
+        )  # fmt: skip
+
+
+def servable(name: str, folder: Path, *, args: tuple[str, ...] = ()) -> Servable:
+    """A base in a folder. Raises BadModel."""
+    return Servable(name=name, weights=read_checkpoint(folder), args=args)
+
+
+def servable_adapter(name: str, folder: Path, base: Servable, *, max_rank: int) -> Servable:
+    """An adapter in a folder. Raises BadModel, also when it was not made for ``base``."""
+    adapter = read_adapter(folder)
+    if not isinstance(base.weights, Checkpoint):
+        raise BadModel(f"{base.name!r} is an adapter itself; it cannot be the base of {name!r}.")
+    check_adapter(adapter, base.weights, max_rank=max_rank)
+    return Servable(name=name, weights=adapter, base=base.name)

@@ -1,0 +1,231 @@
+"""From configuration to experts on the engines that Conclave manages: one fleet for all of them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeGuard
+
+from experts.bundled import FOLDER, bundled_cards
+from experts.cards import ExpertCard, Prices
+from experts.errors import BadModel, ConfigError
+from experts.expert import Expert
+from experts.residency.policies.base import Policy
+from experts.residency.policies.collation import FifoCollation
+from experts.residency.policies.coserve import CoServe
+from experts.residency.policies.first_come import first_come
+from experts.residency.values import Slot
+from experts.vllm.checkpoint import Checkpoint
+from experts.vllm.engine import EngineSettings
+from experts.vllm.expert import VLLMExpert
+from experts.vllm.fleet import Fleet, FleetSlot
+from experts.vllm.record import SwapRecord
+from experts.vllm.slot import EngineSlot, Servable, SlotSettings, servable, servable_adapter
+from experts.vllm.verify import Verifier
+from experts.vllm.widening import common_shape, widen
+from orchestrator.config import (
+    BundledExperts,
+    Config,
+    ExpertSettings,
+    VLLMExpertSettings,
+    VLLMSettings,
+)
+
+OnVLLM = BundledExperts | VLLMExpertSettings
+SKIP_TOKENIZER = "--skip-tokenizer-init"
+_BUNDLED_ARGS = ("--dtype", "float32", "--enforce-eager")
+"""Widened checkpoints need single precision; tiny models gain nothing from compiled graphs."""
+_CACHE_GIB = "1"
+"""For keys and values on a CPU, where vLLM would take 4 GiB an engine."""
+
+
+def is_on_vllm(settings: ExpertSettings) -> TypeGuard[OnVLLM]:
+    if isinstance(settings, BundledExperts):
+        return settings.runs_on == "vllm"
+    return isinstance(settings, VLLMExpertSettings)
+
+
+def experts_on_vllm(config: Config, all_settings: Sequence[OnVLLM]) -> dict[int, list[Expert]]:
+    """Experts by the id of their settings. No engine is started before the first call.
+
+    Raises ConfigError when a folder is not a model, an adapter not of its base, or a model larger
+    than every slot.
+    """
+    if not all_settings:
+        return {}
+    models: dict[str, Servable] = {}
+    cards: dict[str, ExpertCard] = {}
+    folders: dict[str, Path] = {}
+    """Of tokenizers."""
+    names: dict[int, list[str]] = {}
+    # Adapters last, so that their bases are known.
+    for settings in sorted(all_settings, key=lambda s: getattr(s, "base", None) is not None):
+        if isinstance(settings, BundledExperts):
+            made = _bundled(settings, config)
+        else:
+            made = [_in_folder(settings, config, models, folders)]
+        names[id(settings)] = [card.name for card, _, _ in made]
+        for card, model, folder in made:
+            if card.name in models:
+                raise ConfigError(f"Two experts are called {card.name!r}. Rename one.")
+            cards[card.name], models[card.name], folders[card.name] = card, model, folder
+    fleet = make_fleet(config.vllm, models, config.data_dir / "vllm")
+    return {
+        key: [VLLMExpert(cards[n], fleet, folders[n]) for n in of_settings]
+        for key, of_settings in names.items()
+    }
+
+
+def make_fleet(settings: VLLMSettings, models: dict[str, Servable], data_dir: Path) -> Fleet:
+    """Raises DoesNotFit when a model is larger than every slot."""
+    record = SwapRecord(data_dir / "swaps.jsonl")
+    verifier = Verifier()
+    slots = []
+    for i, section in enumerate(settings.slots):
+        name = f"slot{i}"
+        engine = EngineSettings(
+            python=str(settings.python or sys.executable),
+            args=(SKIP_TOKENIZER, *settings.args, *section.args),
+            env={**_cpu_environment(i, len(settings.slots)), **settings.env, **section.env},
+            log_dir=data_dir / "logs",
+            start_s=settings.start_s,
+            stop_s=settings.stop_s,
+            hang_s=settings.hang_s,
+        )
+        engines = EngineSlot(
+            name,
+            engine,
+            SlotSettings(
+                sleep_level=settings.sleep_level,
+                max_asleep=settings.max_asleep,
+                max_lora_rank=settings.max_lora_rank,
+            ),
+            models,
+            record,
+            verifier,
+        )
+        slot = Slot(
+            name=name,
+            memory_bytes=int(section.memory_gb * 1e9),
+            concurrency=section.concurrency,
+        )
+        slots.append(FleetSlot(slot=slot, engines=engines))
+    return Fleet(
+        slots,
+        models,
+        _policy(settings),
+        record,
+        host_memory_bytes=int(settings.host_memory_gb * 1e9),
+    )
+
+
+def widened(names: Sequence[str], data_dir: Path, *, of: Path = FOLDER) -> dict[str, Path]:
+    """Folders of the bundled models in their common shape, by name; made once."""
+    from experts.local.fingerprint import weights_fingerprint
+
+    every = sorted(p.parent.name for p in of.glob("*/config.json"))
+    # Of all, not only of those that are named, so that another configuration finds them, too.
+    shape = common_shape([of / name for name in every])
+    said = "-".join(
+        str(n) for n in (shape.width, shape.layers, shape.heads, shape.neurons, shape.words)
+    )
+    folders = {}
+    for name in names:
+        folder = data_dir / "widened" / said / f"{name}-{weights_fingerprint(of / name)}"
+        if not folder.is_dir():
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            unfinished = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=folder.parent))
+            try:
+                widen(of / name, shape, unfinished)
+                unfinished.rename(folder)
+            except OSError:
+                shutil.rmtree(unfinished, ignore_errors=True)
+                if not folder.is_dir():  # else another process was quicker
+                    raise
+        folders[name] = folder
+    return folders
+
+
+def _bundled(settings: BundledExperts, config: Config) -> list[tuple[ExpertCard, Servable, Path]]:
+    cards = bundled_cards(names=settings.names, load_usd_per_s=config.host_usd_per_s)
+    folders = widened([c.name for c in cards], config.data_dir / "vllm")
+    made = []
+    for card in cards:
+        args = (*_BUNDLED_ARGS, "--max-model-len", str(card.context_tokens))
+        model = servable(card.name, folders[card.name], args=args)
+        on_vllm = replace(card, kind="vllm", memory_bytes=model.weights.n_bytes)
+        made.append((on_vllm, model, FOLDER / card.name))
+    return made
+
+
+def _in_folder(
+    settings: VLLMExpertSettings,
+    config: Config,
+    models: dict[str, Servable],
+    folders: dict[str, Path],
+) -> tuple[ExpertCard, Servable, Path]:
+    try:
+        if settings.base is None:
+            model, base = _base(settings), None
+        else:
+            base = models.get(settings.base)
+            if base is None:
+                raise ConfigError(
+                    f"its base {settings.base!r} is no expert of `kind: vllm`. "
+                    f"Those are: {', '.join(models) or 'none'}."
+                )
+            model = servable_adapter(
+                settings.name, settings.folder, base, max_rank=config.vllm.max_lora_rank
+            )
+    except (BadModel, ConfigError) as error:
+        raise ConfigError(f"Expert {settings.name!r}: {error}") from None
+    weights = (base or model).weights
+    assert isinstance(weights, Checkpoint)  # noqa: S101
+    kind = "adapter" if base else str(weights.config.get("model_type", "model"))
+    card = ExpertCard(
+        name=settings.name,
+        kind="vllm",
+        description=settings.description or f"{kind} in {settings.folder.name}",
+        prices=Prices(
+            input_usd_per_mtok=settings.prices.input_usd_per_mtok,
+            output_usd_per_mtok=settings.prices.output_usd_per_mtok,
+            load_usd_per_s=config.host_usd_per_s,
+        ),
+        context_tokens=settings.context_tokens or weights.context_tokens,
+        memory_bytes=model.weights.n_bytes,
+        version=model.weights.version,
+    )
+    has_own = settings.base is None or (settings.folder / "tokenizer.json").is_file()
+    return card, model, settings.folder if has_own else folders[settings.base or ""]
+
+
+def _base(settings: VLLMExpertSettings) -> Servable:
+    args = tuple(settings.args)
+    if settings.context_tokens is not None:
+        args = (*args, "--max-model-len", str(settings.context_tokens))
+    return servable(settings.name, settings.folder, args=args)
+
+
+def _policy(settings: VLLMSettings) -> Policy:
+    policies: dict[str, Callable[[], Policy]] = {
+        "first_come": first_come,
+        "collation": FifoCollation,
+        "coserve": CoServe,
+    }
+    return policies[settings.policy]()
+
+
+def _cpu_environment(slot: int, n_slots: int) -> dict[str, str]:
+    """For a vLLM that is built for CPUs; others do not read it. Left alone, all engines would bind
+    themselves to the same cores."""
+    n_cores = os.cpu_count() or 1
+    env = {"VLLM_CPU_KVCACHE_SPACE": _CACHE_GIB}
+    if n_slots > 1 and n_cores >= n_slots:
+        first, last = slot * n_cores // n_slots, (slot + 1) * n_cores // n_slots - 1
+        env["VLLM_CPU_OMP_THREADS_BIND"] = f"{first}-{last}"
+    return env

@@ -1,0 +1,221 @@
+"""A program with a vLLM's HTTP surface, and every way to fail; it is run as a process of its own.
+
+Standard library only, so that it is up in a twentieth of a second. What it answers is in
+``answers.json`` of the model folder: token ids by token ids, joined by commas. To prompts that are
+not there it says something that depends on the folder's name alone, as other weights would. Faults
+are files in the folder that SCRIPTED_FAULTS names; each happens once, and its file goes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+FAULTS = Path(os.environ["SCRIPTED_FAULTS"])
+END_ID = 1
+LOGPROB = -0.25
+
+
+def strikes(fault: str) -> bool:
+    """Whether a fault was ordered; once."""
+    try:
+        (FAULTS / fault).unlink()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def crash(why: str) -> None:
+    say(f"ERROR {why}")
+    os._exit(1)
+
+
+class Engine:
+    def __init__(self, arguments: dict[str, str]) -> None:
+        self.name, self.folder = arguments["--served-model-name"], Path(arguments["--model"])
+        self.adapters: dict[str, Path] = {}
+        self.awake, self.n_tokens, self.sleep_level = True, 0, 0
+        self.going = asyncio.Event()
+        self.going.set()
+
+    # Routes: (status, body), or None when the body was streamed.
+
+    async def answer(self, path: str, query: dict, body: dict, writer) -> tuple[int, object] | None:
+        if path == "/health":
+            return 200, ""
+        if path == "/v1/models":
+            served = {self.name: self.folder, **self.adapters}
+            return 200, {"data": [{"id": k, "root": str(v)} for k, v in served.items()]}
+        if path == "/v1/completions":
+            return await self.complete(body, writer)
+        if path == "/metrics":
+            return 200, f'vllm:generation_tokens_total{{engine="0"}} {float(self.n_tokens)}\n'
+        if path == "/pause":
+            assert query["mode"] == ["wait"], "requests would be aborted"
+            self.going.clear()
+        elif path == "/resume":
+            self.going.set()
+        elif path == "/collective_rpc":
+            if strikes("hang_in_swap"):
+                await asyncio.sleep(600)
+            return self.reload(body)
+        elif path == "/weight_checker":
+            held = {} if self.sleep_level == 2 else {"dp0:tp0:model.norm.weight": self.digest()}
+            return 200, {"checksums": held}
+        elif path == "/sleep":
+            assert query["mode"] == ["wait"], "requests would be aborted"
+            self.awake, self.sleep_level = False, int(query["level"][0])
+        elif path == "/wake_up":
+            self.awake = "tags" not in query or query["tags"] == ["kv_cache"]
+        elif path == "/is_sleeping":
+            return 200, {"is_sleeping": not self.awake}
+        elif path == "/v1/load_lora_adapter":
+            self.adapters[body["lora_name"]] = Path(body["lora_path"])
+        elif path == "/v1/unload_lora_adapter":
+            del self.adapters[body["lora_name"]]
+        elif path == "/reset_prefix_cache":
+            return 200, {"success": True}
+        else:
+            return 404, {"error": {"message": f"no route {path}"}}
+        return 200, {}
+
+    def reload(self, body: dict) -> tuple[int, object]:
+        if strikes("crash_in_swap"):
+            crash("died in the middle of a swap")
+        if strikes("refuse_swap"):
+            return 500, {"error": {"message": "Call to collective_rpc method failed"}}
+        if not strikes("stale_swap"):
+            self.folder = Path(body["kwargs"].get("weights_path", self.folder))
+            self.sleep_level = 0
+        return 200, {"results": [None]}
+
+    async def complete(self, body: dict, writer) -> tuple[int, object] | None:
+        await self.going.wait()
+        while not self.awake:
+            await asyncio.sleep(60)
+        ids, told = self.say(body), self.told(body)
+        if "poison" in told:
+            crash("this prompt kills")
+        if told:  # the fleet's own questions are answered
+            if strikes("crash_in_call"):
+                crash("died in the middle of a call")
+            if strikes("refuse_call"):
+                return 400, {"error": {"message": "I do not like it"}}
+            if strikes("fail_call"):
+                return 500, {"error": {"message": "Try again"}}
+        if told and strikes("hang_in_call"):
+            if body.get("stream"):
+                start_stream(writer)
+                send(writer, chunk(ids[:1]))
+            await asyncio.sleep(600)
+        if not body.get("stream"):
+            if told:
+                await asyncio.sleep(float(os.environ.get("SCRIPTED_CALL_S", "0")))
+            self.n_tokens += len(ids)
+            return 200, chunk(ids, "stop")
+        start_stream(writer)
+        for i, token in enumerate(ids):
+            if i == 1 and strikes("crash_in_stream"):
+                await writer.drain()
+                crash("died in the middle of a stream")
+            self.n_tokens += 1
+            send(writer, chunk([token], "stop" if i == len(ids) - 1 else None))
+            await asyncio.sleep(0)
+        writer.write(b"data: [DONE]\n\n")
+        return None
+
+    def answers_of(self, model: str) -> tuple[str, dict[str, list[int]]]:
+        folder = self.adapters.get(model, self.folder)
+        path = folder / "answers.json"
+        return folder.name, json.loads(path.read_text()) if path.exists() else {}
+
+    def told(self, body: dict) -> list:
+        _, answers = self.answers_of(body["model"])
+        return answers.get(",".join(map(str, body["prompt"])), [])
+
+    def say(self, body: dict) -> list[int]:
+        name, _ = self.answers_of(body["model"])
+        known = self.told(body)
+        ids = [*known, END_ID] if known else [zlib.crc32(name.encode()) % 900 + i for i in range(9)]
+        return ids[: body["max_tokens"]]
+
+    def digest(self) -> str:
+        path = next(self.folder.glob("*.safetensors"))
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            start, end = json.loads(file.read(length))["model.norm.weight"]["data_offsets"]
+            file.seek(8 + length + start)
+            return hashlib.sha256(file.read(end - start)).hexdigest()
+
+
+def chunk(ids: list[int], finish: str | None = None) -> dict:
+    choice = {
+        "token_ids": ids,
+        "logprobs": {"token_logprobs": [LOGPROB] * len(ids)},
+        "finish_reason": finish,
+    }
+    return {"choices": [choice]}
+
+
+def start_stream(writer) -> None:
+    writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n")
+
+
+def send(writer, body: dict) -> None:
+    writer.write(f"data: {json.dumps(body)}\n\n".encode())
+
+
+async def serve(engine: Engine, reader, writer) -> None:
+    try:
+        while line := await reader.readline():
+            _, target, _ = line.decode().split()
+            length = 0
+            while (header := await reader.readline()) not in (b"\r\n", b""):
+                key, _, value = header.decode().partition(":")
+                length = int(value) if key.lower() == "content-length" else length
+            body = json.loads(await reader.readexactly(length) or b"{}")
+            url = urlsplit(target)
+            result = await engine.answer(url.path, parse_qs(url.query), body, writer)
+            if result is None:
+                break
+            status, said = result
+            data = said.encode() if isinstance(said, str) else json.dumps(said).encode()
+            head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n\r\n"
+            writer.write(head.encode() + data)
+            await writer.drain()
+    except (ConnectionError, asyncio.IncompleteReadError):
+        pass
+    finally:
+        writer.close()
+
+
+async def main() -> None:
+    arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
+    say(f"scripted engine: {sys.argv[1:]}")
+    if strikes("crash_at_start"):
+        crash("torch.OutOfMemoryError: CUDA out of memory")
+    if strikes("hang_at_start"):
+        await asyncio.sleep(600)
+    # A vLLM is several processes: none may be left.
+    subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
+    engine = Engine(arguments)
+    server = await asyncio.start_server(
+        lambda r, w: serve(engine, r, w), arguments["--host"], int(arguments["--port"])
+    )
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

@@ -39,6 +39,9 @@ from experts.vllm.verify import Verifier
 
 log = logging.getLogger(__name__)
 
+MAX_ADAPTERS = 31
+"""In one batch; each place takes memory for the largest rank. More can be loaded."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Servable:
@@ -329,7 +332,6 @@ class EngineSlot:
         self.base = target.name
 
     def _lora_args(self, base: str) -> tuple[str, ...]:
-        n_adapters = sum(m.base is not None for m in self.models.values())
         of_family = [
             m
             for m in self.models.values()
@@ -337,10 +339,14 @@ class EngineSlot:
         ]
         if not of_family:
             return ()
-        n = str(min(n_adapters, 8))
+        # One place more than there are adapters, always empty: vLLM 0.32 on CPUs takes that of the
+        # last place for requests to the base that share a batch with an adapter's (index -1 in
+        # lora/ops/torch_ops); with all places taken, the base answered as the last adapter.
+        n = str(min(len(of_family), MAX_ADAPTERS) + 1)
+        n_stored = str(len(of_family) + 1)
         rank = str(self.settings.max_lora_rank)
         return (
-            "--enable-lora", "--max-loras", n, "--max-cpu-loras", n, "--max-lora-rank", rank
+            "--enable-lora", "--max-loras", n, "--max-cpu-loras", n_stored, "--max-lora-rank", rank
         )  # fmt: skip
 
 

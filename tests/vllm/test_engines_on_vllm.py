@@ -126,9 +126,14 @@ def test_streams_limits_stops_and_samples(bundled: dict[str, Expert]) -> None:
     assert (short.finish_reason, short.usage.output_tokens) == ("length", 2)
     cut = asked(stop=(whole.text[1:3],))
     assert (cut.finish_reason, cut.text) == ("stop", whole.text[:1])
-    seeds = [asked(temperature=1.5, seed=s).text for s in (1, 2, 3, 4, 1)]
-    assert seeds[0] == seeds[-1]
-    assert len(set(seeds)) > 1
+    # Rarely sure of itself: a factual question that it knows little about.
+    unsure = calls_to("generalist")[-1]
+    sampled = [
+        replace(unsure, sampling=Sampling(temperature=2.0, seed=seed)) for seed in (*range(8), 0)
+    ]
+    said = [c.text for c in asyncio.run(bundled["generalist"].complete(sampled))]
+    assert said[0] == said[-1]
+    assert len(set(said)) > 1
 
 
 @pytest.mark.parametrize(("number", "victim"), [(signal.SIGKILL, "core"), (signal.SIGSTOP, "core")])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, KeysView
 
 from experts.residency.values import Waiting
 
@@ -14,11 +14,12 @@ class Queue:
     Ordered dicts, not plain ones: finding the first of a plain dict takes as long as there were
     deletions before it."""
 
-    __slots__ = ("_all", "_by_caller", "work_s")
+    __slots__ = ("_all", "_arrivals_s", "_by_caller", "work_s")
 
     def __init__(self) -> None:
         self._all: OrderedDict[str, Waiting] = OrderedDict()
         self._by_caller: dict[str, OrderedDict[str, Waiting]] = {}
+        self._arrivals_s = 0.0
         self.work_s = 0.0
 
     def __len__(self) -> int:
@@ -32,11 +33,14 @@ class Queue:
         return next(iter(self._all.values()))
 
     @property
-    def callers(self) -> list[str]:
-        return list(self._by_caller)
+    def callers(self) -> KeysView[str]:
+        return self._by_caller.keys()
 
     def oldest_of(self, caller: str) -> Waiting:
         return next(iter(self._by_caller[caller].values()))
+
+    def waited_s(self, now_s: float) -> float:
+        return max(0.0, len(self._all) * now_s - self._arrivals_s)
 
     def put(self, request: Waiting) -> None:
         """At its place by arrival: at the end, unless it comes back from a slot that failed."""
@@ -44,6 +48,7 @@ class Queue:
         of_caller = self._by_caller.setdefault(request.caller, OrderedDict())
         self._all[request.request_id] = of_caller[request.request_id] = request
         self.work_s += request.service_s
+        self._arrivals_s += request.arrival_s
         if late:
             for queue in (self._all, of_caller):
                 in_order = sorted(queue.values(), key=lambda r: r.arrival_s)
@@ -58,4 +63,5 @@ class Queue:
             del self._by_caller[request.caller]
         # Adding and subtracting leaves crumbs; an empty queue has no work.
         self.work_s = self.work_s - request.service_s if self._all else 0.0
+        self._arrivals_s = self._arrivals_s - request.arrival_s if self._all else 0.0
         return request

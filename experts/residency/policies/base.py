@@ -9,7 +9,7 @@ engines, so it never knows how long something *will* take, only what is expected
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -141,8 +141,12 @@ class QueueView(Protocol):
         """Sum of the expected seconds."""
         ...
 
+    def waited_s(self, now_s: float) -> float:
+        """Sum of what they have waited so far."""
+        ...
+
     @property
-    def callers(self) -> Iterable[str]:
+    def callers(self) -> Collection[str]:
         """Who waits here."""
         ...
 

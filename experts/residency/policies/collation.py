@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from experts.residency.policies.base import Action, Load, View
-from experts.residency.policies.eviction import by_last_use, can_begin, fits, make_room
+from experts.residency.policies.eviction import can_begin, fits, has_room, idle_residents, make_room
 from experts.residency.policies.serving import serve_oldest
 
 
@@ -23,15 +23,21 @@ class FifoCollation:
     def decide(self, view: View) -> Iterator[Action]:
         for slot in view.slots.values():
             yield from serve_oldest(view, slot)
+        idle = {
+            name: victims
+            for name, slot in view.slots.items()
+            if can_begin(slot) and has_room(view, slot, victims := idle_residents(view, slot))
+        }
+        if not idle:
+            return
         cold = [m for m in view.queues if not view.where(m)]
         for model in sorted(cold, key=lambda m: view.queues[m].oldest.arrival_s):
-            for name, slot in view.slots.items():
-                if not can_begin(slot) or not fits(view, slot, model):
-                    continue
-                idle = by_last_use(
-                    slot, keep=lambda m, s=slot: m in s.n_running or m in view.queues
-                )  # type: ignore[misc]
-                evict = make_room(view, slot, model, idle)
+            for name, victims in idle.items():
+                slot = view.slots[name]
+                evict = make_room(view, slot, model, victims) if fits(view, slot, model) else None
                 if evict is not None:
                     yield Load(slot=name, model=model, evict=evict)
+                    del idle[name]
                     break
+            if not idle:
+                return

@@ -13,7 +13,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from experts.residency.policies.base import Action, Load, SlotView, View, WakeAt
-from experts.residency.policies.eviction import by_last_use, can_begin, fits, make_room
+from experts.residency.policies.eviction import (
+    by_last_use,
+    can_begin,
+    fits,
+    has_room,
+    idle_residents,
+    make_room,
+)
 from experts.residency.policies.serving import serve_oldest
 
 
@@ -56,8 +63,10 @@ class DrainFirst:
         return [m for _, m in sorted(late)]
 
     def _drained(self, view: View, name: str, slot: SlotView) -> Iterator[Action]:
+        idle = idle_residents(view, slot)
+        if not has_room(view, slot, idle):
+            return
         cold = [m for m in view.queues if not view.where(m) and fits(view, slot, m)]
-        idle = by_last_use(slot, keep=lambda m: m in slot.n_running or m in view.queues)
         for model in sorted(cold, key=lambda m: -len(view.queues[m])):
             evict = make_room(view, slot, model, idle)
             if evict is not None:

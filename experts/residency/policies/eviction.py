@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from experts.residency.policies.base import SlotView, View
 
@@ -45,6 +45,20 @@ def fits(view: View, slot: SlotView, model: str) -> bool:
 def can_begin(slot: SlotView) -> bool:
     """Whether a load may be asked for."""
     return not slot.down and slot.loading is None
+
+
+def has_room(view: View, slot: SlotView, victims: Sequence[str]) -> bool:
+    """Cheap, and never wrong about no: whether any model could be loaded at the victims' cost."""
+    if victims or not slot.resident:
+        return True
+    if slot.slot.max_bases == 1 and not any(m.adapter_of for m in view.models.values()):
+        return False
+    return slot.free_bytes > 0
+
+
+def idle_residents(view: View, slot: SlotView) -> list[str]:
+    """Residents with neither running nor waiting requests, least recently used first."""
+    return by_last_use(slot, keep=lambda m: m in slot.n_running or m in view.queues)
 
 
 def by_last_use(slot: SlotView, keep: Callable[[str], bool] = lambda model: False) -> list[str]:

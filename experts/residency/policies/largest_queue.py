@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from experts.residency.policies.base import Action, Load, View
-from experts.residency.policies.eviction import by_last_use, can_begin, fits, make_room
+from experts.residency.policies.eviction import can_begin, fits, has_room, idle_residents, make_room
 from experts.residency.policies.serving import serve_oldest
 
 
@@ -22,10 +22,10 @@ class LargestQueue:
         for slot in view.slots.values():
             yield from serve_oldest(view, slot)
         for name, slot in view.slots.items():
-            if not can_begin(slot):
+            idle = idle_residents(view, slot)
+            if not can_begin(slot) or not has_room(view, slot, idle):
                 continue
             cold = [m for m in view.queues if not view.where(m) and fits(view, slot, m)]
-            idle = by_last_use(slot, keep=lambda m, s=slot: m in s.n_running or m in view.queues)  # type: ignore[misc]
             for model in sorted(cold, key=lambda m: -len(view.queues[m])):
                 evict = make_room(view, slot, model, idle)
                 if evict is not None:

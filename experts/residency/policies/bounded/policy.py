@@ -1,0 +1,355 @@
+"""Bounded grouping: serve what is loaded, switch when waiting has become dearer than switching,
+and always in time.
+
+The slots are polling servers with switch-over times. Three rules decide (``max_wait_s`` is the
+bound, None for none):
+
+1. *Serve* whatever is resident, callers in turn, the urgent first (``turns``).
+2. *Buy when the rent equals the price.* Waiting for a cold model is a rent that grows; loading it
+   has a price, in the same unit: the request-seconds that others will wait for it. It is loaded
+   when the rent has reached the price. (The rule of the rent-or-buy problems; for a switch
+   that acknowledges what has gathered, as here, it is 2-competitive: Dooly, Goldman and Scott,
+   J. ACM 48(2), 2001.) The price of evicting e for the time A that it will be away is
+   n_e A + rate_e A^2 / 2: who waits for it now, and who will come. So an idle model leaves at
+   once, a busy one stays, and a model that is asked for all the time is left only for many.
+3. *Always in time.* By earliest deadlines, and with the loads that remain, it is known at any
+   moment what must begin now so that nobody waits beyond the bound (``lookahead``). That overrides
+   rule 2. When it cannot be met any more, nothing is cut short for it: switching faster would
+   lose the capacity that is missing.
+
+An offline batch is the same with rates of zero: each model is loaded when a slot is idle or has
+room, those with most work for their reading first, and the tail of a long queue is shared among
+slots. Prefetching keeps the disk busy with what will be loaded next, so that slots go on serving.
+
+It does not choose precision, does not interrupt a request, and its look-ahead is a heuristic for
+several slots: docs/scheduling.md has the measurements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from experts.residency.policies.base import (
+    Action,
+    Load,
+    Serve,
+    SlotView,
+    View,
+    WakeAt,
+)
+from experts.residency.policies.bounded.lookahead import Job, Lane, plan
+from experts.residency.policies.bounded.prefetching import prefetch
+from experts.residency.policies.bounded.rates import Rates
+from experts.residency.policies.bounded.turns import Turns
+from experts.residency.policies.eviction import can_begin, fits, has_room, make_room
+from experts.residency.values import Waiting
+
+
+class BoundedGrouping:
+    """See the module.
+
+    max_wait_s: the bound on waiting; None for none.
+    reserve: share of the bound kept for what the look-ahead cannot know, in [0, 1).
+    load_usd_per_s: what a second of loading costs; above 0, stand-ins are taken when they lose
+    less than the load would cost each who waits for it.
+    """
+
+    name = "bounded grouping (ours)"
+
+    def __init__(
+        self,
+        max_wait_s: float | None = None,
+        *,
+        reserve: float = 0.1,
+        load_usd_per_s: float = 0.0,
+    ) -> None:
+        self.max_wait_s = max_wait_s
+        self.reserve = reserve
+        self.load_usd_per_s = load_usd_per_s
+        self._rates = Rates(memory_s=2 * max_wait_s if max_wait_s else 120.0)
+        self._turns = Turns(max_wait_s / 2 if max_wait_s else float("inf"))
+        self._gates: dict[tuple[str, str], int] = {}
+        """Requests that a model which was just loaded still owes to those who waited for it."""
+        self._loading: dict[str, str] = {}
+        self._was_reading = False
+        self._was_idle: set[str] = set()
+        self._look_at_s = float("-inf")
+        self._quantum_s = max_wait_s / 200 if max_wait_s else 5.0
+
+    def decide(self, view: View) -> Iterator[Action]:
+        self._rates.note(view.new, view.now_s)
+        look = self._note_loads(view) or view.now_s >= self._look_at_s
+        look = look or any(_first_for_a_cold_model(view, request) for request in view.new)
+        look = look or (self._was_reading and view.host.reading is None)
+        if self.load_usd_per_s:
+            yield from self._stand_ins(view)
+        for slot in view.slots.values():
+            yield from self._serve(view, slot)
+            idle = can_begin(slot) and slot.n_free > 0 and slot.slot.name not in self._was_idle
+            look = look or idle or not slot.resident
+        self._was_idle = {
+            n for n, s in view.slots.items() if can_begin(s) and (s.n_free > 0 or not s.resident)
+        }
+        if not view.queues:
+            self._was_reading = view.host.reading is not None
+            return
+        if look:
+            yield from self._load(view)
+            yield from prefetch(view, self._order(view), self._rates)
+        self._was_reading = view.host.reading is not None
+        yield WakeAt(at_s=max(self._look_at_s, view.now_s + self._quantum_s / 10))
+
+    # Rule 1: serve
+
+    def _serve(self, view: View, slot: SlotView) -> Iterator[Serve]:
+        while slot.n_free > 0:
+            queues = [view.queues[m] for m in slot.resident if m in view.queues]
+            if not queues:
+                return
+            request = self._turns.next_of(queues, view.now_s)
+            self._turns.given(request)
+            gate = (slot.slot.name, request.model)
+            if gate in self._gates:
+                self._gates[gate] -= 1
+                if self._gates[gate] <= 0:
+                    del self._gates[gate]
+            yield Serve(slot=slot.slot.name, request_id=request.request_id, model=request.model)
+
+    def _stand_ins(self, view: View) -> Iterator[Serve]:
+        for request in list(view.new):
+            if not request.stand_ins or not view.is_waiting(request.request_id):
+                continue
+            if view.where(request.model):
+                continue
+            load_s = min(
+                view.load_s(n, request.model)
+                for n, s in view.slots.items()
+                if fits(view, s, request.model)
+            )
+            share_usd = self.load_usd_per_s * load_s / len(view.queues[request.model])
+            for stand_in in sorted(request.stand_ins, key=lambda s: s.loss_usd):
+                free = [
+                    n for n in view.where(stand_in.model)
+                    if stand_in.model in view.slots[n].resident and view.slots[n].n_free > 0
+                ]  # fmt: skip
+                if stand_in.loss_usd <= share_usd and free:
+                    yield Serve(slot=free[0], request_id=request.request_id, model=stand_in.model)
+                    break
+
+    def _note_loads(self, view: View) -> bool:
+        """Open the gates of what was loaded since; True if a load ended."""
+        ended = False
+        for name, slot in view.slots.items():
+            loading = slot.loading.model if slot.loading else None
+            before = self._loading.get(name)
+            if before is not None and before != loading:
+                ended = True
+                if before in slot.resident and before in view.queues:
+                    self._gates[name, before] = len(view.queues[before])
+            if loading is None:
+                self._loading.pop(name, None)
+            else:
+                self._loading[name] = loading
+        return ended
+
+    # Rules 2 and 3: load
+
+    def _load(self, view: View) -> Iterator[Load]:
+        self._look_at_s = view.now_s + self._quantum_s
+        cold = [m for m in view.queues if not view.where(m)]
+        if cold and self.max_wait_s is not None:
+            yield from map(self._begun, self._forced(view, cold, self.max_wait_s))
+        while (load := self._bought(view) or self._shared(view)) is not None:
+            yield self._begun(load)
+
+    def _begun(self, load: Load) -> Load:
+        self._loading[load.slot] = load.model
+        for model in load.evict:
+            self._gates.pop((load.slot, model), None)
+        return load
+
+    def _order(self, view: View) -> list[str]:
+        """Cold models that somebody waits for: whose load is next.
+
+        Online the one whose oldest request is oldest: measured against the most waiting requests,
+        or the most waiting a second of load, it carries 10 to 20 % more at the same bound. Of an
+        offline batch the one with most work for its bytes: the disk is the first machine of a flow
+        shop and the slots are the second, so what is read quickly and served long goes first
+        (Johnson, 1954)."""
+        cold = [m for m in view.queues if not view.where(m)]
+        if view.more_to_come:
+            return sorted(cold, key=lambda m: (view.queues[m].oldest.arrival_s, m))
+        return sorted(cold, key=lambda m: (-view.queues[m].work_s / view.models[m].n_bytes, m))
+
+    def _forced(self, view: View, cold: list[str], max_wait_s: float) -> Iterator[Load]:
+        """First jobs of slots that have no more time to lose."""
+        reserve_s = self.reserve * max_wait_s
+        up = [item for item in view.slots.items() if not item[1].down]
+        lanes = [
+            Lane(slot=name, free_s=self._free_s(view, slot))
+            for name, slot in sorted(up, key=lambda item: self._missed(view, item[1]))
+        ]
+        plan(
+            self._jobs(view, cold, max_wait_s),
+            lanes,
+            reserve_s=reserve_s,
+            load_s=view.load_s,
+            hold_s=lambda slot, model: self._hold_s(view, view.slots[slot], model),
+            fits=lambda slot, model: fits(view, view.slots[slot], model),
+        )
+        for lane in lanes:
+            slot = view.slots[lane.slot]
+            if not lane.jobs or not can_begin(slot):
+                continue
+            spare_s = lane.slack_s - reserve_s
+            if spare_s > 0:
+                self._look_at_s = min(self._look_at_s, view.now_s + spare_s)
+                continue
+            evict = self._victims(view, slot, lane.jobs[0].model, waited_for=True)
+            if evict is not None:
+                yield Load(slot=lane.slot, model=lane.jobs[0].model, evict=evict)
+
+    def _jobs(self, view: View, cold: list[str], max_wait_s: float) -> list[Job]:
+        jobs, disk_s = [], view.now_s
+        for model in sorted(cold, key=lambda m: view.queues[m].oldest.arrival_s):
+            jobs.append(Job(model, view.queues[model].oldest.arrival_s + max_wait_s, disk_s))
+            if view.tier(model) == "disk":
+                able = [n for n, s in view.slots.items() if fits(view, s, model)]
+                disk_s += view.load_s(able[0], model)
+        return jobs
+
+    def _bought(self, view: View) -> Load | None:
+        """The first load whose rent has reached its price, in the slot where it is lowest."""
+        able = [
+            s
+            for s in view.slots.values()
+            if can_begin(s) and has_room(view, s, self._free_to_go(view, s, waited_for=False))
+        ]
+        if not able:
+            return None
+        for model in self._order(view):
+            rent_s = view.queues[model].waited_s(view.now_s)
+            offers = [
+                (self._price_s(view, slot, model, evict), self._missed(view, slot), i, evict)
+                for i, slot in enumerate(able)
+                if fits(view, slot, model)
+                and not self._better_read_first(view, slot, model)
+                and (evict := self._victims(view, slot, model, waited_for=False)) is not None
+            ]
+            if offers:
+                price_s, _, i, evict = min(offers)
+                if price_s <= rent_s:
+                    return Load(slot=able[i].slot.name, model=model, evict=evict)
+        return None
+
+    def _shared(self, view: View) -> Load | None:
+        """A second slot for a long queue, where one has nothing to do."""
+        idle = [
+            s
+            for s in view.slots.values()
+            if can_begin(s) and not any(m in view.queues for m in s.resident) and not s.running
+        ]
+        if not idle:
+            return None
+        long: list[tuple[float, str]] = []
+        for model, queue in view.queues.items():
+            there = [view.slots[s] for s in view.where(model)]
+            if there and not any(s.loading and s.loading.model == model for s in there):
+                long.append((queue.work_s / sum(s.slot.concurrency for s in there), model))
+        for left_s, model in sorted(long, reverse=True):
+            for slot in idle:
+                if not fits(view, slot, model):
+                    continue
+                took_s = view.load_s(slot.slot.name, model) + self._rates.service_s(model)
+                evict = self._victims(view, slot, model, waited_for=False)
+                if left_s < 2 * took_s or evict is None:
+                    continue
+                if self._price_s(view, slot, model, evict) <= left_s * len(view.queues[model]) / 2:
+                    return Load(slot=slot.slot.name, model=model, evict=evict)
+        return None
+
+    def _better_read_first(self, view: View, slot: SlotView, model: str) -> bool:
+        """On disk, and the slot, or the disk, has something else to do meanwhile."""
+        if view.tier(model) != "disk" or view.host.memory_bytes < view.models[model].n_bytes:
+            return False
+        return bool(slot.running) or view.host.reading is not None
+
+    def _price_s(self, view: View, slot: SlotView, model: str, evict: tuple[str, ...]) -> float:
+        """Request-seconds that others wait for the load."""
+        if not evict:
+            return 0.0
+        name = slot.slot.name
+        away_s = (
+            self._drain_s(slot, evict, view.now_s)
+            + view.load_s(name, model)
+            + self._hold_s(view, slot, model)
+        )
+        price_s = 0.0
+        for gone in evict:
+            rate = self._rates.per_s(gone, view.now_s) if view.more_to_come else 0.0
+            price_s += rate * (away_s + view.load_s(name, gone)) ** 2 / 2
+        return price_s
+
+    def _victims(
+        self, view: View, slot: SlotView, model: str, *, waited_for: bool
+    ) -> tuple[str, ...] | None:
+        """Whom to evict, the least missed first. None if there is no room without evicting a model
+        that others wait for (unless ``waited_for``), or one that still owes service to those who
+        waited for its load: cutting that short would load it twice for the same requests."""
+        name = slot.slot.name
+
+        def missed(m: str) -> tuple[bool, int, float]:
+            waiting = len(view.queues[m]) if m in view.queues else 0
+            keep = self._rates.per_s(m, view.now_s) * view.load_s(name, m)
+            return m in slot.n_running, waiting, keep / view.models[m].n_bytes
+
+        may_go = self._free_to_go(view, slot, waited_for=waited_for)
+        return make_room(view, slot, model, sorted(may_go, key=missed))
+
+    def _free_to_go(self, view: View, slot: SlotView, *, waited_for: bool) -> list[str]:
+        return [
+            m
+            for m in slot.resident
+            if (waited_for or m not in view.queues) and (slot.slot.name, m) not in self._gates
+        ]
+
+    # What things take
+
+    def _free_s(self, view: View, slot: SlotView) -> float:
+        """When a load could begin, if it were asked for as soon as may be."""
+        if slot.loading is not None:
+            after_s = self._hold_s(view, slot, slot.loading.model)
+            return max(view.now_s, slot.loading.expected_end_s) + after_s
+        if slot.slot.max_bases == 1:
+            return view.now_s + self._drain_s(slot, tuple(slot.resident), view.now_s)
+        return view.now_s
+
+    def _drain_s(self, slot: SlotView, models: tuple[str, ...], now_s: float) -> float:
+        if not any(m in slot.n_running for m in models):
+            return 0.0
+        ends = [r.expected_end_s for r in slot.running.values() if r.model in models]
+        return max(0.0, max(ends) - now_s)
+
+    def _hold_s(self, view: View, slot: SlotView, model: str) -> float:
+        """How long a load keeps the slot from others after it."""
+        if slot.slot.max_bases != 1 or model not in view.queues:
+            return 0.0
+        queue = view.queues[model]
+        return queue.work_s / slot.slot.concurrency + self._rates.service_s(model)
+
+    def _missed(self, view: View, slot: SlotView) -> float:
+        """Requests that wait, or will soon, for what is in the slot."""
+        soon_s = 10 * self._quantum_s
+        return sum(
+            (len(view.queues[m]) if m in view.queues else 0)
+            + self._rates.per_s(m, view.now_s) * soon_s
+            for m in slot.resident
+        )
+
+
+def _first_for_a_cold_model(view: View, request: Waiting) -> bool:
+    return (
+        view.is_waiting(request.request_id)
+        and not view.where(request.model)
+        and view.queues[request.model].oldest is request
+    )

@@ -152,8 +152,11 @@ class VLLMSettings(_Strict):
     host_memory_gb: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """That the operating system can be expected to keep files in which were read: loads from there
     are taken to be quicker, and what comes next is read ahead."""
-    policy: Literal["first_come", "collation", "coserve"] = "coserve"
+    policy: Literal["bounded", "first_come", "collation", "coserve"] = "bounded"
     """What is loaded next, and who is served when (experts/residency/policies)."""
+    max_wait_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """The longest that a call may wait before it starts, while capacity allows; only ``bounded``
+    keeps one."""
     args: list[str] = []
     """Added to the command line of every engine."""
     env: dict[str, str] = {}

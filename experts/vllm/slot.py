@@ -169,7 +169,7 @@ class EngineSlot:
 
     def _ways(self, target: Servable) -> list[Way]:
         ways: list[Way] = []
-        if self._has_family(target) and self.engine.is_running:
+        if self._has_family(target) and self.engine.is_running and self._can_reload(target):
             ways.append("in_place")
         if self._sleeper(target) is not None:
             ways.append("wake")
@@ -178,11 +178,22 @@ class EngineSlot:
     def _has_family(self, target: Servable) -> bool:
         return self.base is not None and self.models[self.base].family == target.family
 
+    def _can_reload(self, target: Servable) -> bool:
+        """Whether other weights can be put into a running engine of this family. vLLM 0.32 on CPUs
+        reloads all but the linear layers of an engine that takes adapters, and says nothing: there
+        it is done only where the checksums would tell."""
+        assert isinstance(target.weights, Checkpoint)  # noqa: S101
+        if not self._lora_args(target.name):
+            return True
+        return self._verifier.sees_layers(target.weights.family)
+
     def _sleeper(self, target: Servable) -> str | None:
         """The base under which an engine sleeps that could wake up as ``target``."""
         if target.name in self._asleep:
             return target.name
-        if self.settings.sleep_level == 2:  # it has no weights, so it may get any of its family
+        if self.settings.sleep_level == 2 and self._can_reload(
+            target
+        ):  # it has no weights, so it may get any of its family
             for base in self._asleep:
                 if self.models[base].family == target.family:
                     return base

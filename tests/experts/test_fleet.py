@@ -84,15 +84,18 @@ def test_an_adapter_answers_beside_its_base_without_a_swap(tmp_path: Path) -> No
         assert len(it.ways) == 2
 
 
-def test_a_base_that_leaves_takes_its_adapters_along(tmp_path: Path) -> None:
-    names = ("countries", "logic")
-    with lab(tmp_path, names=names, adapters={"polite": "countries"}) as it:
+@pytest.mark.parametrize(("sees_layers", "way"), [(True, "in_place"), (False, "restart")])
+def test_a_base_that_leaves_takes_its_adapters_along(
+    tmp_path: Path, sees_layers: bool, way: str
+) -> None:
+    """vLLM on CPUs forgets the linear layers when it reloads an engine that takes adapters, so
+    that is done only where it would be seen."""
+    names, adapters = ("countries", "logic"), {"polite": "countries"}
+    with lab(tmp_path, names=names, adapters=adapters, sees_layers=sees_layers) as it:
         for name in ("polite", "logic", "polite"):
             [c] = answers(it.experts, name)[name]
             assert c.text == f"I am {name}"
-        assert [way for way, _, _ in it.ways] == [
-            "restart", "adapter", "in_place", "in_place", "adapter"
-        ]  # fmt: skip
+        assert [way for way, _, _ in it.ways] == ["restart", "adapter", way, way, "adapter"]
 
 
 @pytest.mark.parametrize("level", [1, 2])

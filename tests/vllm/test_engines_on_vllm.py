@@ -242,7 +242,7 @@ experts:
         n_swaps = len(fleet.record.swaps)
         asked("second", "base", "first")
         assert len(fleet.record.swaps) == n_swaps  # all of them at once, and no swap
-        # Another family: the engine goes to sleep, and wakes up as itself, or as a cousin.
+        # Another family: the engine goes to sleep, and wakes up as itself.
         for name, way in (("other", "restart"), ("base", "wake"), ("other", "wake")):
             [completions] = asked(name)
             assert fleet.record.swaps[-1].way == way, fleet.record.swaps[-1]
@@ -251,7 +251,8 @@ experts:
         calls_of_units = calls_to("units", 2)
         completions = asyncio.run(experts["cousin"].complete(calls_of_units))
         say_the_same(completions, in_this_process("units", calls_of_units))
-        assert fleet.record.swaps[-1].way == "wake"
+        # On CPUs, a reload of an engine that takes adapters forgets the linear layers.
+        assert fleet.record.swaps[-1].way == "restart"
     finally:
         fleet.close()
 

@@ -152,8 +152,11 @@ class VLLMSettings(_Strict):
     host_memory_gb: float = Field(default=0.0, ge=0, allow_inf_nan=False)
     """That the operating system can be expected to keep files in which were read: loads from there
     are taken to be quicker, and what comes next is read ahead."""
-    policy: Literal["first_come", "collation", "coserve"] = "coserve"
+    policy: Literal["bounded", "first_come", "collation", "coserve"] = "bounded"
     """What is loaded next, and who is served when (experts/residency/policies)."""
+    max_wait_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """The longest that a call may wait before it starts, while capacity allows; only ``bounded``
+    keeps one."""
     args: list[str] = []
     """Added to the command line of every engine."""
     env: dict[str, str] = {}
@@ -161,7 +164,8 @@ class VLLMSettings(_Strict):
     """Engines of other families are put to sleep (1: weights in host memory, 2: dropped) instead of
     stopped; on GPUs, with --enable-sleep-mode in `args`."""
     max_asleep: int = Field(default=1, ge=1)
-    max_lora_rank: int = Field(default=16, ge=1)
+    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
+    """vLLM knows these."""
     start_s: float = Field(default=600, gt=0, allow_inf_nan=False)
     """To be healthy after a start; then an engine counts as hung."""
     stop_s: float = Field(default=15, gt=0, allow_inf_nan=False)

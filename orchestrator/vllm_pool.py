@@ -16,6 +16,7 @@ from experts.cards import ExpertCard, Prices
 from experts.errors import BadModel, ConfigError
 from experts.expert import Expert
 from experts.residency.policies.base import Policy
+from experts.residency.policies.bounded.policy import BoundedGrouping
 from experts.residency.policies.collation import FifoCollation
 from experts.residency.policies.coserve import CoServe
 from experts.residency.policies.first_come import first_come
@@ -213,6 +214,7 @@ def _base(settings: VLLMExpertSettings) -> Servable:
 
 def _policy(settings: VLLMSettings) -> Policy:
     policies: dict[str, Callable[[], Policy]] = {
+        "bounded": lambda: BoundedGrouping(settings.max_wait_s),
         "first_come": first_come,
         "collation": FifoCollation,
         "coserve": CoServe,

@@ -122,6 +122,8 @@ class Settings:
     hang_s: float = 20.0
     port: int = 0
     call_s: float = 0.0
+    sees_layers: bool = True
+    """Linear layers can be compared with the file's; on CPUs, vLLM packs them."""
     adapters: Mapping[str, str] = field(default_factory=dict)
     """Base by adapter."""
     answers: Mapping[str, str] = field(default_factory=dict)
@@ -153,7 +155,11 @@ def lab(folder: Path, **settings: object) -> Iterator[Lab]:
     engine = EngineSettings(
         python=sys.executable,
         program=("-E", "-S", PROGRAM),
-        env={"SCRIPTED_FAULTS": str(folder / "faults"), "SCRIPTED_CALL_S": str(made.call_s)},
+        env={
+            "SCRIPTED_FAULTS": str(folder / "faults"),
+            "SCRIPTED_CALL_S": str(made.call_s),
+            **({"SCRIPTED_SEES_LAYERS": "1"} if made.sees_layers else {}),
+        },
         log_dir=folder / "logs",
         start_s=made.start_s,
         stop_s=5.0,

@@ -21,6 +21,9 @@ from urllib.parse import parse_qs, urlsplit
 FAULTS = Path(os.environ["SCRIPTED_FAULTS"])
 END_ID = 1
 LOGPROB = -0.25
+TENSORS = ["model.norm.weight"]
+if "SCRIPTED_SEES_LAYERS" in os.environ:
+    TENSORS.append("model.layers.0.self_attn.o_proj.weight")
 
 
 def strikes(fault: str) -> bool:
@@ -72,8 +75,8 @@ class Engine:
                 await asyncio.sleep(600)
             return self.reload(body)
         elif path == "/weight_checker":
-            held = {} if self.sleep_level == 2 else {"dp0:tp0:model.norm.weight": self.digest()}
-            return 200, {"checksums": held}
+            names = () if self.sleep_level == 2 else TENSORS
+            return 200, {"checksums": {f"dp0:tp0:{n}": self.digest(n) for n in names}}
         elif path == "/sleep":
             assert query["mode"] == ["wait"], "requests would be aborted"
             self.awake, self.sleep_level = False, int(query["level"][0])
@@ -151,11 +154,11 @@ class Engine:
         ids = [*known, END_ID] if known else [zlib.crc32(name.encode()) % 900 + i for i in range(9)]
         return ids[: body["max_tokens"]]
 
-    def digest(self) -> str:
+    def digest(self, name: str) -> str:
         path = next(self.folder.glob("*.safetensors"))
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            start, end = json.loads(file.read(length))["model.norm.weight"]["data_offsets"]
+            start, end = json.loads(file.read(length))[name]["data_offsets"]
             file.seek(8 + length + start)
             return hashlib.sha256(file.read(end - start)).hexdigest()
 

@@ -93,7 +93,12 @@ class Control:
         answer = await self._ask("POST", "/weight_checker", body=body, timeout_s=MOVE_S)
         found: dict[str, str] = json.loads(answer)["checksums"]
         # Names are prefixed with the ranks of the worker: dp0:pp0:pcp0:tp0:model.norm.weight
-        return {k.rpartition(":")[2]: v for k, v in found.items() if v != _EMPTY_SHA256}
+        # and, in an engine that takes adapters, have one more part: q_proj.base_layer.weight
+        return {
+            k.rpartition(":")[2].replace(".base_layer.", "."): v
+            for k, v in found.items()
+            if v != _EMPTY_SHA256
+        }
 
     async def load_adapter(self, name: str, folder: str) -> None:
         body = {"lora_name": name, "lora_path": folder}

@@ -34,7 +34,7 @@ class VLLMExpert:
 
     async def complete(self, calls: Sequence[Call]) -> list[Completion]:
         asked = time.perf_counter()
-        made = await asyncio.shield(asyncio.to_thread(self._jobs, list(calls), asked))
+        made = await self._made(list(calls), asked)
         jobs = [job for job in made if isinstance(job, Job)]
         if jobs:
             self._fleet.submit(jobs)
@@ -52,7 +52,7 @@ class VLLMExpert:
             loop.call_soon_threadsafe(queue.put_nowait, delta)
 
         asked = time.perf_counter()
-        [job] = await asyncio.to_thread(self._jobs, [call], asked)
+        [job] = await self._made([call], asked)
         if not isinstance(job, Job):
             yield job
             return
@@ -67,6 +67,18 @@ class VLLMExpert:
         finally:
             if not job.done.done():
                 self._fleet.cancel([job])
+
+    async def _made(self, calls: list[Call], asked: float) -> list[Job | Completion]:
+        """Jobs, put into tokens in a thread: templates and tokenizers take their time. Cancelled,
+        nobody has been asked yet."""
+        try:
+            return await asyncio.to_thread(self._jobs, calls, asked)
+        except asyncio.CancelledError:
+            waited_s = time.perf_counter() - asked
+            return [
+                Completion(call=call, latency_s=waited_s, finish_reason="cancelled")
+                for call in calls
+            ]
 
     async def _next(self, queue: asyncio.Queue[Delta | None], job: Job) -> Delta | None:
         """The next delta; None when there is none, or when the caller has given up waiting."""

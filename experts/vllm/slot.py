@@ -39,6 +39,9 @@ from experts.vllm.verify import Verifier
 
 log = logging.getLogger(__name__)
 
+MAX_ADAPTERS = 31
+"""In one batch; each place takes memory for the largest rank. More can be loaded."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Servable:
@@ -166,7 +169,7 @@ class EngineSlot:
 
     def _ways(self, target: Servable) -> list[Way]:
         ways: list[Way] = []
-        if self._has_family(target) and self.engine.is_running:
+        if self._has_family(target) and self.engine.is_running and self._can_reload(target):
             ways.append("in_place")
         if self._sleeper(target) is not None:
             ways.append("wake")
@@ -175,11 +178,22 @@ class EngineSlot:
     def _has_family(self, target: Servable) -> bool:
         return self.base is not None and self.models[self.base].family == target.family
 
+    def _can_reload(self, target: Servable) -> bool:
+        """Whether other weights can be put into a running engine of this family. vLLM 0.32 on CPUs
+        reloads all but the linear layers of an engine that takes adapters, and says nothing: there
+        it is done only where the checksums would tell."""
+        assert isinstance(target.weights, Checkpoint)  # noqa: S101
+        if not self._lora_args(target.name):
+            return True
+        return self._verifier.sees_layers(target.weights.family)
+
     def _sleeper(self, target: Servable) -> str | None:
         """The base under which an engine sleeps that could wake up as ``target``."""
         if target.name in self._asleep:
             return target.name
-        if self.settings.sleep_level == 2:  # it has no weights, so it may get any of its family
+        if self.settings.sleep_level == 2 and self._can_reload(
+            target
+        ):  # it has no weights, so it may get any of its family
             for base in self._asleep:
                 if self.models[base].family == target.family:
                     return base
@@ -329,7 +343,6 @@ class EngineSlot:
         self.base = target.name
 
     def _lora_args(self, base: str) -> tuple[str, ...]:
-        n_adapters = sum(m.base is not None for m in self.models.values())
         of_family = [
             m
             for m in self.models.values()
@@ -337,10 +350,14 @@ class EngineSlot:
         ]
         if not of_family:
             return ()
-        n = str(min(n_adapters, 8))
+        # One place more than there are adapters, always empty: vLLM 0.32 on CPUs takes that of the
+        # last place for requests to the base that share a batch with an adapter's (index -1 in
+        # lora/ops/torch_ops); with all places taken, the base answered as the last adapter.
+        n = str(min(len(of_family), MAX_ADAPTERS) + 1)
+        n_stored = str(len(of_family) + 1)
         rank = str(self.settings.max_lora_rank)
         return (
-            "--enable-lora", "--max-loras", n, "--max-cpu-loras", n, "--max-lora-rank", rank
+            "--enable-lora", "--max-loras", n, "--max-cpu-loras", n_stored, "--max-lora-rank", rank
         )  # fmt: skip
 
 

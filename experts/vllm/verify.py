@@ -47,6 +47,13 @@ class Verifier:
         self._digests: dict[str, dict[str, frozenset[str]]] = {}
         """Of a file's tensors, by version and name."""
 
+    def sees_layers(self, family: str) -> bool:
+        """Whether checksums would tell linear layers of one checkpoint from another's."""
+        return any(
+            ".layers." in name and "norm" not in name
+            for name in self._comparable.get(family, frozenset())
+        )
+
     async def check(
         self, control: Control, served_name: str, checkpoint: Checkpoint, *, is_start: bool
     ) -> None:

@@ -67,7 +67,8 @@ vllm:
     env: {}                  # e.g. {CUDA_VISIBLE_DEVICES: "0"}
     args: []                 # of this slot's engines, e.g. [--gpu-memory-utilization, "0.45"]
   host_memory_gb: 0.0        # that keeps files which were read: what comes next is read ahead
-  policy: coserve            # what is loaded next: coserve, collation or first_come
+  policy: bounded            # what is loaded next: bounded (ours), coserve, collation, first_come
+  max_wait_s: null           # the longest that a call may wait, while capacity allows (bounded)
   args: []                   # of every engine
   env: {}
   sleep_level: null          # 1 or 2: engines sleep instead of being stopped; on GPUs only

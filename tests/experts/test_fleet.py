@@ -68,7 +68,7 @@ def test_each_model_is_loaded_once_for_all_that_wait_and_pays_for_it_once(tmp_pa
         assert [way for way, _, _ in it.ways] == ["restart", "in_place", "in_place", "in_place"]
         took_s = sum(s.seconds for s in it.fleet.record.swaps)
         charged_s = sum(c.load_s for completions in said.values() for c in completions)
-        assert charged_s == pytest.approx(took_s, rel=0.2)
+        assert took_s <= charged_s < 2 * took_s + 0.5  # checks of folders, and a busy machine
         resident = it.slot.base
         [again] = answers(it.experts, resident)[resident]
         assert again.load_s == 0
@@ -84,15 +84,18 @@ def test_an_adapter_answers_beside_its_base_without_a_swap(tmp_path: Path) -> No
         assert len(it.ways) == 2
 
 
-def test_a_base_that_leaves_takes_its_adapters_along(tmp_path: Path) -> None:
-    names = ("countries", "logic")
-    with lab(tmp_path, names=names, adapters={"polite": "countries"}) as it:
+@pytest.mark.parametrize(("sees_layers", "way"), [(True, "in_place"), (False, "restart")])
+def test_a_base_that_leaves_takes_its_adapters_along(
+    tmp_path: Path, sees_layers: bool, way: str
+) -> None:
+    """vLLM on CPUs forgets the linear layers when it reloads an engine that takes adapters, so
+    that is done only where it would be seen."""
+    names, adapters = ("countries", "logic"), {"polite": "countries"}
+    with lab(tmp_path, names=names, adapters=adapters, sees_layers=sees_layers) as it:
         for name in ("polite", "logic", "polite"):
             [c] = answers(it.experts, name)[name]
             assert c.text == f"I am {name}"
-        assert [way for way, _, _ in it.ways] == [
-            "restart", "adapter", "in_place", "in_place", "adapter"
-        ]  # fmt: skip
+        assert [way for way, _, _ in it.ways] == ["restart", "adapter", way, way, "adapter"]
 
 
 @pytest.mark.parametrize("level", [1, 2])

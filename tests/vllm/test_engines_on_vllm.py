@@ -126,9 +126,14 @@ def test_streams_limits_stops_and_samples(bundled: dict[str, Expert]) -> None:
     assert (short.finish_reason, short.usage.output_tokens) == ("length", 2)
     cut = asked(stop=(whole.text[1:3],))
     assert (cut.finish_reason, cut.text) == ("stop", whole.text[:1])
-    seeds = [asked(temperature=1.5, seed=s).text for s in (1, 2, 3, 4, 1)]
-    assert seeds[0] == seeds[-1]
-    assert len(set(seeds)) > 1
+    # Rarely sure of itself: a factual question that it knows little about.
+    unsure = calls_to("generalist")[-1]
+    sampled = [
+        replace(unsure, sampling=Sampling(temperature=2.0, seed=seed)) for seed in (*range(8), 0)
+    ]
+    said = [c.text for c in asyncio.run(bundled["generalist"].complete(sampled))]
+    assert said[0] == said[-1]
+    assert len(set(said)) > 1
 
 
 @pytest.mark.parametrize(("number", "victim"), [(signal.SIGKILL, "core"), (signal.SIGSTOP, "core")])
@@ -237,7 +242,7 @@ experts:
         n_swaps = len(fleet.record.swaps)
         asked("second", "base", "first")
         assert len(fleet.record.swaps) == n_swaps  # all of them at once, and no swap
-        # Another family: the engine goes to sleep, and wakes up as itself, or as a cousin.
+        # Another family: the engine goes to sleep, and wakes up as itself.
         for name, way in (("other", "restart"), ("base", "wake"), ("other", "wake")):
             [completions] = asked(name)
             assert fleet.record.swaps[-1].way == way, fleet.record.swaps[-1]
@@ -246,7 +251,8 @@ experts:
         calls_of_units = calls_to("units", 2)
         completions = asyncio.run(experts["cousin"].complete(calls_of_units))
         say_the_same(completions, in_this_process("units", calls_of_units))
-        assert fleet.record.swaps[-1].way == "wake"
+        # On CPUs, a reload of an engine that takes adapters forgets the linear layers.
+        assert fleet.record.swaps[-1].way == "restart"
     finally:
         fleet.close()
 

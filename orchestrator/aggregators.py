@@ -1,6 +1,7 @@
 """Aggregators: many completions to one answer. Pure; nothing is asked here.
 
-A failed completion never counts. Completions agree when their extracted answers are equal.
+A failed completion never counts. Completions agree when their extracted answers are the same by
+``experts.equality``.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from experts.equality import canonical
 from experts.values import Completion, Query
 from orchestrator.answer import Answer, no_answer
 from routers.scores import QueryScores
@@ -82,10 +84,10 @@ class WeightedVote:
 
 def _groups(completions: Sequence[Completion]) -> list[list[Completion]]:
     """Successful completions by answer, in order of first appearance."""
-    groups: dict[str, list[Completion]] = {}
-    for completion in completions:
-        if completion.ok:
-            groups.setdefault(completion.answer, []).append(completion)
+    heard = [c for c in completions if c.ok]
+    groups: dict[str | None, list[Completion]] = {}
+    for completion, key in zip(heard, canonical([c.answer for c in heard]), strict=True):
+        groups.setdefault(key, []).append(completion)
     return list(groups.values())
 
 

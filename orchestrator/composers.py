@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from experts.equality import canonical, numbered
 from experts.errors import DataError
 from experts.values import Arm, Completion
 from routers.composer import (
@@ -119,12 +120,10 @@ def _recorded(
     answer, cost, form = np.full(shape, -1), np.zeros(shape), np.zeros(shape)
     for i, (question, row) in enumerate(zip(questions, completions, strict=True)):
         odds = priors[fold[i]].log_odds([question])[0]
-        numbers: dict[str, int] = {}
-        for j, completion in enumerate(row):
-            cost[i, j] = completion.cost_usd
-            if completion.ok:
-                answer[i, j] = numbers.setdefault(completion.answer, len(numbers))
-                form[i, j] = form_of(completion.answer, odds)
+        keys = canonical([c.answer if c.ok else None for c in row])
+        cost[i] = [c.cost_usd for c in row]
+        answer[i] = numbered(keys)
+        form[i] = [form_of(key, odds) for key in keys]
     columns = np.broadcast_to(np.arange(shape[1]), shape)
     effort, surprise = usual.deviations(columns, outcomes.output_tokens, outcomes.logprob)
     return Recorded(

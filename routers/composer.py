@@ -13,6 +13,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 
+from experts.equality import canonical, numbered
 from experts.values import Arm, Completion
 from routers.answers import AnswerModel, Votes
 from routers.composition import (
@@ -119,9 +120,9 @@ class Composer:
         for arm, p in zip(scores.arms, scores.p_correct, strict=True):
             if arm in self.arms:
                 p_arm[0, self.arms.index(arm)] = p
-        numbers: dict[str, int] = {}
+        keys = canonical([c.answer for c in heard])
         columns = np.array([self.arms.index(c.call.arm) for c in heard])
-        answer = np.array([numbers.setdefault(c.answer, len(numbers)) for c in heard])
+        answer = numbered(keys)
         effort, surprise = self.usual.deviations(
             columns,
             np.array([float(c.usage.output_tokens) for c in heard]),
@@ -134,7 +135,7 @@ class Composer:
             answer=answer,
             effort=effort,
             surprise=surprise,
-            form=np.array([form_of(c.answer, odds) for c in heard]),
+            form=np.array([form_of(key, odds) for key in keys]),
         )
         leads, p_right = self.model.predict(votes, p_arm).leading(1)
         return Leading(

@@ -7,8 +7,8 @@ goes on while some package of further waves is expected to gain more than it cos
 composition is a single call, a cascade or a vote of all, depending on the question and on V.
 
 The sequence itself is searched greedily on the same replays: put an arm in, anywhere, or merge,
-swap or drop waves, whatever lowers the expected cost most. Everything is predicted blindly: answer
-models by folds, gains by folds.
+swap or drop waves, whatever lowers the expected cost most. Answer models and gains are learned by
+folds; which sequence is best, on all of them, so what it promises is a little too good.
 """
 
 from __future__ import annotations

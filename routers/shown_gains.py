@@ -3,8 +3,11 @@
 A dozen plans replayed on a few hundred questions differ by luck, and whoever takes the best of them
 pays more for it. So plans are lined up by their price, and each is believed to be as right as the
 best cheaper one plus what it was shown to gain over it, question by question: over all questions by
-the positive-part James-Stein rule (a gain within its standard error is none), and per skill as far
-as skills differ by more than luck (empirical Bayes, method of moments; Efron and Morris 1975).
+the non-negative garrote (Breiman 1995: a gain within its standard error is none), and per skill as
+far as skills differ by more than luck (empirical Bayes, method of moments; Efron and Morris 1975).
+
+Biased on purpose: gains of one to two standard errors are believed about half, losses in full, so a
+plan that is as good as a cheaper one is believed to be a little worse. Dollars are certain.
 """
 
 from __future__ import annotations
@@ -42,21 +45,21 @@ def believed_success(right: np.ndarray, cost_usd: np.ndarray, group: np.ndarray)
 
 def _shown(gained: np.ndarray, group: np.ndarray, n: np.ndarray) -> tuple[float, np.ndarray]:
     """Gain over all queries, and per group (n_groups,)."""
-    mean, variance = float(gained.mean()), float(gained.var())
+    mean = float(gained.mean())
     means = np.bincount(group, gained) / n
-    error = variance / n
+    error = float(((gained - means[group]) ** 2).mean()) / n
     between = max(0.0, float(np.mean((means - mean) ** 2 - error))) if len(n) > 1 else 0.0
-    shown = james_stein(mean, variance / len(gained))
+    shown = garrote(mean, float(gained.var()) / len(gained))
     weight = between / np.maximum(between + error, 1e-12)
     return shown, shown + weight * (means - mean)
 
 
-def james_stein(gain: float, error_variance: float) -> float:
+def garrote(gain: float, error_variance: float) -> float:
     """A gain as far as it is shown; a loss is believed: the dearer plan has the burden of proof.
 
-    >>> james_stein(0.02, 0.01**2)
+    >>> garrote(0.02, 0.01**2)
     0.015
-    >>> james_stein(0.02, 0.03**2)
+    >>> garrote(0.02, 0.03**2)
     0.0
     """
     if gain <= 0:

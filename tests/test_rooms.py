@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "orchestrator": {"skills", "experts", "routers"},
     "eval": {"skills", "experts", "routers", "orchestrator"},
 }
-ROUTERS_MAY_IMPORT = {"experts.cards", "experts.values", "experts.errors"}
+ROUTERS_MAY_IMPORT = {"experts.cards", "experts.values", "experts.errors", "experts.equality"}
 MODULES = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
     for room in MAY_IMPORT

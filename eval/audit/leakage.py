@@ -12,8 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from eval.audit.findings import Finding, listed, shown
-from eval.outcomes.equality import canonical
 from eval.outcomes.matrix import MatrixQuery, OutcomeMatrix
+from experts.equality import canonical
 
 _EXCESS = 0.1
 """Share of a task's prompts with their own answer, above the control's, that is worth a line."""

@@ -13,10 +13,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from eval.graders.numbers import last_number, only_number
 from eval.graders.options import chosen_letter
 from experts.answers import extract_answer
 from experts.errors import DataError
+from experts.numbers import last_number, only_number
 
 
 def exact(answer: str, reference: str) -> float:

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from eval.outcomes.equality import answer_numbers
 from eval.outcomes.matrix import NUMBERS, OutcomeMatrix
+from experts.equality import answer_numbers
 from experts.errors import DataError
 
 _RUN = re.compile(r"#\d+\Z")

@@ -7,13 +7,15 @@ answers are equal, how long they were, how right they look.
 from __future__ import annotations
 
 from collections.abc import Callable
+from string import ascii_uppercase
 
 import numpy as np
 
-from eval.outcomes.equality import answer_numbers
 from eval.outcomes.matrix import OutcomeMatrix
 from eval.routing.points import N_FOLDS, Point, Sides, blind_and_test, prices_usd
+from experts.equality import answer_numbers
 from routers.answers import AnswerModel
+from routers.composer import Usual, form_of
 from routers.composition import (
     BlindAnswers,
     Composition,
@@ -31,20 +33,20 @@ from routers.composition import (
 from routers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS
 from routers.options import OptionPrior
 
-MAX_EFFORT = 4.0
-
 
 def recorded_of(sides: Sides, rows: np.ndarray, p_arm: np.ndarray, form: np.ndarray) -> Recorded:
     """Recorded answers of some rows; effort is measured against the development queries."""
-    log_tokens = np.log1p(np.nan_to_num(sides.matrix.output_tokens))
-    dev = log_tokens[sides.dev]
-    effort = (log_tokens[rows] - dev.mean(axis=0)) / np.maximum(dev.std(axis=0), 0.1)
+    tokens = sides.matrix.output_tokens
+    untold = np.full(tokens.shape, np.nan)
+    usual = Usual.of(tokens[sides.dev], untold[sides.dev])
+    arms = np.broadcast_to(np.arange(tokens.shape[1]), (len(rows), tokens.shape[1]))
+    effort, _ = usual.deviations(arms, tokens[rows], untold[rows])
     return Recorded(
         p_arm=p_arm,
         answer=answer_numbers(sides.matrix.pred[rows]),
         score=sides.matrix.score[rows],
         cost_usd=sides.matrix.cost_usd[rows],
-        effort=np.clip(effort, -MAX_EFFORT, MAX_EFFORT),
+        effort=effort,
         form=form,
     )
 
@@ -60,8 +62,7 @@ def blind_and_test_forms(sides: Sides) -> tuple[np.ndarray, np.ndarray]:
         some = sides.matrix[rows]
         odds = prior.log_odds([q.prompt for q in some.queries])
         looks = [
-            [known[_place(p)] if 0 <= _place(p) < len(known) else 0.0 for p in preds]
-            for known, preds in zip(odds, some.pred, strict=True)
+            [form_of(p, known) for p in preds] for known, preds in zip(odds, some.pred, strict=True)
         ]
         return np.array(looks).reshape(some.pred.shape)  # of no rows, too: a fold may be empty
 
@@ -73,17 +74,12 @@ def blind_and_test_forms(sides: Sides) -> tuple[np.ndarray, np.ndarray]:
     return blind, forms(fitted(dev), sides.test)
 
 
-def _place(answer: str | None) -> int:
-    """Of an option's letter; -1 for anything else."""
-    return ord(answer) - ord("A") if answer and len(answer) == 1 and answer.isupper() else -1
-
-
 def _right_letters(matrix: OutcomeMatrix) -> list[str | None]:
     """The right option of each query, from the reference or from an arm that was right."""
     found: list[str | None] = []
     for query, preds, scores in zip(matrix.queries, matrix.pred, matrix.score, strict=True):
         said = [query.answer, *(p for p, s in zip(preds, scores, strict=True) if s > 0.5)]
-        found.append(next((a for a in said if _place(a) >= 0), None))
+        found.append(next((a for a in said if a and a in ascii_uppercase and len(a) == 1), None))
     return found
 
 
@@ -103,7 +99,7 @@ def composed(
     dev_record = recorded_of(sides, sides.dev, blind, dev_forms)
     test_record = recorded_of(sides, sides.test, test, test_forms)
     on_stage("composition: weighing answers")
-    answers = BlindAnswers.fit(dev_record)
+    answers = BlindAnswers.fit(dev_record, fold=sides.fold)
     model = fit_answer_model(dev_record)
     prices = prices_usd(sides)
     points = []

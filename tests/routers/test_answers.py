@@ -111,6 +111,13 @@ def test_p_is_calibrated_at_every_stage(fitted: AnswerModel) -> None:
         assert abs(p[rows].mean() - right[rows].mean()) < 0.05
 
 
+def test_an_answer_that_is_graded_right_as_often_as_wrong_is_not_right() -> None:
+    votes = votes_of(np.zeros((300, 2), int), np.ones((300, 2), bool))
+    p_arm = np.full((300, 2), 0.5)
+    model = AnswerModel().fit(votes, p_arm, np.tile([1.0, 0.0], 300))
+    assert model.predict(votes, p_arm).p_right.max() < 0.5
+
+
 def test_effort_surprise_and_form_are_learned_from() -> None:
     rng = np.random.default_rng(4)
     n = 500

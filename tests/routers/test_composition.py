@@ -243,6 +243,26 @@ def test_what_is_played_on_a_query_was_learned_without_it() -> None:
     assert (cost[here] == cost_theirs[here]).all()
 
 
+def test_a_composition_without_a_fold_knows_nothing_of_it() -> None:
+    ours = small(2)
+    here = (ours.fold == 0)[:, None]
+    other = replace(
+        ours.recorded,
+        score=np.where(here, 1 - ours.recorded.score, ours.recorded.score),
+        cost_usd=np.where(here, 1e3, ours.recorded.cost_usd),
+    )
+    theirs = BlindAnswers(other, ours.fold, ours.models)
+    waves = ((CHEAP,), (DEAR,))
+    without, with_it = (fit_composition(ours, waves, without=k) for k in (0, None))
+    assert told_of(without) == told_of(fit_composition(theirs, waves, without=0))
+    assert told_of(with_it) != told_of(fit_composition(theirs, waves))
+
+
+def told_of(composition: Composition) -> list[object]:
+    curves = [*composition.beliefs, *(g for stage in composition.gains for g in stage)]
+    return [composition.wave_cost_usd, *((c.x.tolist(), c.y.tolist()) for c in curves)]
+
+
 def test_nobody_asked_is_nothing_known(blind: BlindAnswers) -> None:
     p, score = blind.leading(frozenset())
     assert not p.any()

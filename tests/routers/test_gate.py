@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experts.errors import DataError
-from routers.gate import fit_gate, least_abstention
+from routers.gate import fit_gate, least_abstention, upper_bound
 
 ALPHA, DELTA = 0.05, 0.1
 
@@ -67,3 +67,19 @@ def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(DataError, match="there are none"):
         fit_gate(np.ones(0), np.ones(0), alpha=0.1)
     assert least_abstention(0.04, 0.05) == 0
+
+
+def test_it_stops_at_the_first_threshold_that_fails() -> None:
+    """Fixed-sequence testing: what is wrong among the surest is not outvoted by those after."""
+    n = 4000
+    confidence = np.linspace(1, 0, n)
+    right = np.ones(n)
+    right[100:400] = 0
+    gate = fit_gate(confidence, right, alpha=0.1)
+    assert upper_bound(300, n, 0.05) < 0.1  # everybody together would pass
+    assert gate.coverage < 0.1
+
+
+def test_an_answer_that_is_half_right_is_wrong() -> None:
+    confidence = np.linspace(0.1, 1, 400)
+    assert fit_gate(confidence, np.full(400, 0.9), alpha=0.1).coverage == 0

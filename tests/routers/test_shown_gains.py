@@ -52,6 +52,34 @@ def test_what_a_dearer_plan_loses_is_believed_at_once() -> None:
     assert believed[1] < believed[0]
 
 
+def test_a_plan_is_measured_against_the_best_of_the_cheaper_ones() -> None:
+    """It wins five questions over the first and loses three; that the second is bad says nothing."""
+    right = np.ones((3, N))
+    right[0, :60], right[1, :300], right[2, 5:63] = 0, 0, 0
+    believed = believed_success(right, COST, ONE)[:, 0]
+    assert believed[2] == believed[0]
+
+
+def test_differences_of_skills_that_are_luck_are_hardly_believed() -> None:
+    looked, believed = [], []
+    skill = np.arange(N) % 12
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        right = (rng.random((2, N)) < [[0.6], [0.8]]).astype(float)
+        gain = np.subtract(*believed_success(right, COST[:2], skill)[::-1])
+        looked.append(np.std(np.bincount(skill, right[1] - right[0]) / (N / 12)))
+        believed.append(np.std(gain))
+    assert np.mean(believed) < 0.35 * np.mean(looked)
+
+
+def test_a_skill_with_few_questions_is_believed_like_the_others() -> None:
+    right = np.ones((1, 101))
+    right[0, 100] = 0  # the only question of its skill
+    often, once = believed_success(right, COST[:1], np.arange(101) // 100)[0]
+    assert often == pytest.approx((100 + 4 * 100 / 101) / 104)
+    assert once == pytest.approx((0 + 4 * 100 / 101) / 5)
+
+
 @given(st.integers(2, 6), st.integers(1, 5), st.integers(0, 999))
 def test_beliefs_are_probabilities_whatever_the_order(plans: int, groups: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -1,7 +1,7 @@
-"""Which recorded answers are the same: numbers by value, literals by meaning, text by itself.
+"""Which answers to a question are the same: numbers by value, literals by meaning, text as it is.
 
-Votes and answer models need to know; graders need not agree with it (they judge against a
-reference). Nothing here looks at who is right.
+Votes and answer models go by it, live and on recorded outcomes alike; graders need not agree with
+it (they judge against a reference). Nothing here looks at who is right.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from eval.graders.numbers import last_number
+from experts.numbers import last_number
 
 _ASSERTED = re.compile(r"\A\s*assert\b.*?==\s*(.+)\Z", re.S)
+_OPTION = re.compile(r"\(([A-Z])\)")
 _LITERAL_START = tuple("[({'\"")
 _CONSTANTS = ("True", "False", "None")
 
@@ -28,11 +29,14 @@ def answer_numbers(answers: np.ndarray) -> np.ndarray:
     """
     numbers = np.full(answers.shape, -1)
     for i, row in enumerate(answers):
-        seen: dict[str, int] = {}
-        for j, key in enumerate(canonical(row)):
-            if key is not None:
-                numbers[i, j] = seen.setdefault(key, len(seen))
+        numbers[i] = numbered(canonical(row))
     return numbers
+
+
+def numbered(keys: Sequence[str | None]) -> np.ndarray:
+    """(n,) integers in order of appearance, equal where keys are; -1 for None."""
+    seen: dict[str, int] = {}
+    return np.array([-1 if k is None else seen.setdefault(k, len(seen)) for k in keys], int)
 
 
 def canonical(answers: Sequence[str | None]) -> list[str | None]:
@@ -43,6 +47,8 @@ def canonical(answers: Sequence[str | None]) -> list[str | None]:
 
     >>> canonical(["1,250", "$1250.00", "It costs 1250", "x", None])
     ['1250', '1250', '1250', 'x', None]
+    >>> canonical(["B", "(B)", "Lima", "lima"])
+    ['B', 'B', 'Lima', 'lima']
     >>> canonical(["'abc'", "abc", "assert f(1) == 'abc'", "[1,2]", "[1, 2]"])
     ['abc', 'abc', 'abc', '[1, 2]', '[1, 2]']
     """
@@ -66,6 +72,8 @@ def _alone(answer: str) -> tuple[str, str]:
     text = answer.strip().strip("`").strip()
     if asserted := _ASSERTED.match(text):
         text = asserted[1].strip()
+    if option := _OPTION.fullmatch(text):
+        return "text", option[1]
     if text.startswith(_LITERAL_START) or text in _CONSTANTS:
         value = _literal(text)
         if isinstance(value, str):

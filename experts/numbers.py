@@ -2,7 +2,7 @@
 
 Thousands separators, currencies, percent, fractions, powers of ten, LaTeX. Nothing is computed but
 the fraction and the power of ten: ``2\\sqrt{3}`` is no number here, and units are not converted.
-Whether two numbers are equal enough is said in ``text.numeric``.
+Whether two numbers are equal enough is for graders to say.
 """
 
 from __future__ import annotations

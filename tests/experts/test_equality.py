@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.outcomes.equality import answer_numbers, canonical
+from experts.equality import answer_numbers, canonical
 
 answers = st.none() | st.sampled_from(
     ["", " ", "7", "7.0", "$7", "A", "a", "B", "'B'", "[1, 2]", "[1,2]", "(1, 2)", "True", "x y",

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
 
 from experts.answers import extract_answer
 from experts.cards import ExpertCard
 from experts.local.chat_tokenizer import ChatTokenizer
 from experts.local.row import Row
-from experts.values import Call, Completion, Delta, ErrorCode
+from experts.values import Call, Completion, Delta, ErrorCode, LoadOutlook
 from experts.vllm.asking import Asked
 from experts.vllm.fleet import Fleet
 from experts.vllm.job import Job, new_request_id
@@ -32,17 +32,39 @@ class VLLMExpert:
     def card(self) -> ExpertCard:
         return self._card
 
+    def load_outlook(self) -> LoadOutlook | None:
+        return self._fleet.load_outlook(self._card.name)
+
     async def complete(self, calls: Sequence[Call]) -> list[Completion]:
+        done: dict[int, Completion] = {}
+        await self.complete_each(calls, done.__setitem__)
+        return [done[i] for i in range(len(calls))]
+
+    async def complete_each(
+        self, calls: Sequence[Call], tell: Callable[[int, Completion], None]
+    ) -> None:
         asked = time.perf_counter()
         made = await self._made(list(calls), asked)
-        jobs = [job for job in made if isinstance(job, Job)]
-        if jobs:
-            self._fleet.submit(jobs)
-            await self._until_done(jobs)
-        return [
-            self._finished(call, job, asked) if isinstance(job, Job) else job
-            for call, job in zip(calls, made, strict=True)
-        ]
+        jobs = {i: job for i, job in enumerate(made) if isinstance(job, Job)}
+        self._fleet.submit(jobs.values())
+        for i, job in enumerate(made):
+            if isinstance(job, Completion):
+                tell(i, job)
+
+        async def told(i: int, job: Job) -> None:
+            await asyncio.wrap_future(job.done)
+            tell(i, self._finished(calls[i], job, asked))
+
+        tasks = [asyncio.create_task(told(i, job)) for i, job in jobs.items()]
+        if not tasks:
+            return
+        try:
+            await asyncio.wait(tasks)
+        except asyncio.CancelledError:  # take the jobs back, and wait for what they have
+            self._fleet.cancel(jobs.values())
+            await asyncio.wait(tasks)
+        for task in tasks:
+            task.result()
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
         loop = asyncio.get_running_loop()

@@ -29,6 +29,7 @@ from experts.errors import ConclaveError, EngineFailed, PolicyError, UserError
 from experts.residency.policies.base import Load, Policy, Serve, WakeAt
 from experts.residency.state import State
 from experts.residency.values import Model, Slot, Waiting
+from experts.values import LoadOutlook
 from experts.vllm.asking import generate, stream
 from experts.vllm.control import Refused
 from experts.vllm.job import Job
@@ -143,6 +144,15 @@ class Fleet:
         caller puts on the books. Blocks. Raises what a load raises."""
         future = asyncio.run_coroutine_threadsafe(self._preload(model, slot), self._running_loop())
         return future.result()
+
+    def load_outlook(self, model: str) -> LoadOutlook | None:
+        """What a call to the model would have to wait for now; None when a slot holds it. Takes no
+        lock: it reads single values of the books, and a moment's difference does not matter."""
+        slots = list(self._state.slots.values())
+        if any(model in slot.resident for slot in slots):
+            return None
+        load_s = min(self._state.load_s(slot.slot.name, model) for slot in slots)
+        return LoadOutlook(load_s=load_s, n_waiting=len(self._state.queues.get(model, ())))
 
     def close(self) -> None:
         """End all engines and fail what still waits. Blocks until no process is left."""

@@ -80,6 +80,8 @@ class Machine:
     host_memory_bytes: int = 0
     resident: Mapping[str, str] = field(default_factory=dict)
     """Model by slot, of what is loaded at the start."""
+    in_host: tuple[str, ...] = ()
+    """Models with a copy in host memory at the start."""
 
 
 def play(
@@ -122,6 +124,8 @@ class _Clock:
         self.state.more_to_come = not offline
         for slot, model in machine.resident.items():
             self.state.slot_up(slot, [model])
+        for model in machine.in_host:
+            self.state.put_in_host(model)
         self.trace = Trace(slots=tuple(machine.slots), start_s=now_s, end_s=now_s)
         self.events: list[tuple[float, int, int, str]] = []
         self.n_events = 0

@@ -188,6 +188,10 @@ class State:
         """Expected seconds until the prefetch that is under way ends."""
         return self._reading_end_s - self.now_s
 
+    def put_in_host(self, model: str) -> None:
+        """Its weights are in host memory, however they came there; least recently used go."""
+        self.host.keep(model, self.models[model].n_bytes, self.now_s)
+
     def prefetch_ended(self, *, ok: bool = True) -> None:
         self.host.end(self.now_s, ok=ok)
 

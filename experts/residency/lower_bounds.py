@@ -6,7 +6,8 @@ not mean that 20 % could be won.
 
 Notation: slots s with C_s requests at once; model m with requests of total work W_m and longest
 service p_m; L_m the least seconds in which any slot can load it from host memory; D_m the seconds
-of reading it from disk; models in ``resident`` at the start need no load, models ``in_host`` no reading.
+of reading it from disk. Models that are ``resident`` at the start need no load, models ``in_host``
+no reading.
 
 * **work**: sum of W_m / sum of C_s. A slot serves at most C_s request-seconds a second.
 * **occupation** (slots for one base each): (sum of (L_m + max(W_m / C, p_m))) / number of slots,

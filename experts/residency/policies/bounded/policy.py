@@ -354,7 +354,7 @@ class BoundedGrouping:
         return view.now_s
 
     def _clear_s(self, view: View, slot: SlotView, model: str) -> float:
-        """Seconds until there is room, where a slot holds several; one base's are in ``_free_s``."""
+        """Seconds until there is room, where a slot holds several; else see ``_free_s``."""
         if slot.slot.max_bases == 1 or slot.loading is not None:
             return 0.0
         idle_bytes = sum(view.models[m].n_bytes for m in slot.resident if m not in slot.n_running)

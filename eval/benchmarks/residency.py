@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 from eval.benchmarks import residency_scenarios as scenarios
-from eval.benchmarks.residency_scenarios import BOUND_S, Case, Times
+from eval.benchmarks.residency_scenarios import Case, Times
 from eval.statistics import mean_interval
 from experts.residency.clock import Machine, Trace, play
 from experts.residency.lower_bounds import lower_bounds
@@ -144,7 +144,7 @@ class Size:
     n_capacity: int = 8_000
     n_large: int = 100_000
     n_seeds: int = 3
-    n_steps: int = 6
+    n_steps: int = 7
     n_experts: int = 150
 
 
@@ -160,10 +160,10 @@ def run_bench(size: Size, *, seed: int = 0, tell: Tell = lambda what: None) -> R
     tables = [_batch(size, seeds, one_base, tell) for one_base in (False, True)]
     two, many = scenarios.two_slots(), scenarios.trillion(n_experts=size.n_experts, warm=True)
     kinds: list[tuple[Case, str, float, Times]] = [
-        (two, "Poisson, load 0.6", 0.6, scenarios.poisson),
-        (two, "bursts, load 0.4", 0.4, scenarios.bursty),
-        (many, "Poisson, load 0.6", 0.6, scenarios.poisson),
-        (many, "self-exciting, load 0.5", 0.5, scenarios.self_exciting),
+        (two, "Poisson, load 0.5", 0.5, scenarios.poisson),
+        (two, "bursts, load 0.25", 0.25, scenarios.bursty),
+        (many, "Poisson, load 0.5", 0.5, scenarios.poisson),
+        (many, "self-exciting, load 0.4", 0.4, scenarios.self_exciting),
     ]
     for case, name, load, times in kinds:
         tell(f"{case.name}: {name}")
@@ -172,11 +172,13 @@ def run_bench(size: Size, *, seed: int = 0, tell: Tell = lambda what: None) -> R
                 f"{case.name}: {name}",
                 case.machine,
                 [case.online(size.n_online, load, s, times) for s in seeds],
-                BOUND_S,
+                case.max_wait_s,
                 offline=False,
             )
         )
-    capacities = [c for case in (two, many) for c in _capacities(case, size, seeds, tell)]
+    capacities = _capacities(two, size.n_capacity, size, seeds, tell)
+    # Twenty times as many requests a second come here: a run must last several bounds.
+    capacities += _capacities(many, 2 * size.n_capacity, size, seeds, tell)
     shares = _llmux()
     tell(f"batch of {size.n_large} requests")
     large = scenarios.trillion(n_experts=size.n_experts, warm=False)
@@ -256,20 +258,20 @@ def _row(policy: str, runs: Sequence[tuple[Summary, float]], bounds: list[float]
     )
 
 
-def _capacities(case: Case, size: Size, seeds: Sequence[int], tell: Tell) -> list[Capacity]:
+def _capacities(case: Case, n: int, size: Size, seeds: Sequence[int], tell: Tell) -> list[Capacity]:
     """By bisection on the load, for each seed; a run is left at the first wait that is too long.
 
     A policy may hold at a load and fail at a lower one, as arrivals differ: bisection finds one of
     the borders, and the seeds tell how much that matters."""
     rows = []
-    for name, make in policies(BOUND_S).items():
+    for name, make in policies(case.max_wait_s).items():
         tell(f"{case.name}: capacity of {name}")
         loads = []
         for s in seeds:
-            low, high = 0.0, 1.0
+            low, high = 0.0, 1.28
             for _ in range(size.n_steps):
                 middle = (low + high) / 2
-                trace = _within(case, make(), case.online(size.n_capacity, middle, s))
+                trace = _within(case, make(), case.online(n, middle, s))
                 low, high = (low, middle) if trace.gave_up else (middle, high)
             loads.append(low)
         rows.append(
@@ -285,7 +287,7 @@ def _capacities(case: Case, size: Size, seeds: Sequence[int], tell: Tell) -> lis
 
 
 def _within(case: Case, policy: Policy, requests: list[Waiting]) -> Trace:
-    return play(policy, case.machine, requests, give_up_s=BOUND_S)
+    return play(policy, case.machine, requests, give_up_s=case.max_wait_s)
 
 
 def _llmux() -> list[Share]:

@@ -27,9 +27,6 @@ from experts.residency.workloads import (
 
 CALLERS = ("batch", "app", "team", "person")
 CALLER_SHARES = (0.7, 0.2, 0.07, 0.03)
-BOUND_S = 60.0
-"""Bound on waiting of the online cases."""
-
 Times = Callable[[int, float, int], np.ndarray]
 """Arrival times from n, rate and seed."""
 
@@ -53,6 +50,8 @@ class Case:
     name: str
     machine: Machine
     demand: Demand
+    max_wait_s: float
+    """The bound on waiting, where requests come by themselves."""
 
     def offline(self, n: int, seed: int) -> list[Waiting]:
         return requests_at(np.zeros(n), self.demand, seed=seed)
@@ -87,6 +86,7 @@ def trillion(*, n_experts: int = 150, warm: bool, one_base: bool = False, seed: 
     np.random.default_rng([seed, 5]).shuffle(shares)
     return Case(
         name=f"{n_experts} experts" + (", one a GPU" if one_base else ""),
+        max_wait_s=15.0,
         machine=Machine(
             models=tuple(models),
             slots=slots,
@@ -111,6 +111,7 @@ def two_slots() -> Case:
     slots = tuple(Slot(name=f"slot{i}", memory_bytes=1, concurrency=16) for i in range(2))
     return Case(
         name="2 slots, 8 experts",
+        max_wait_s=60.0,
         machine=Machine(models=models, slots=slots, load_times=FixedLoads(seconds=3.0)),
         demand=Demand(
             models=[m.name for m in models],

@@ -102,6 +102,10 @@ class State:
             seconds += self.load_times.load_s(state, self.models[name], tier)
         return seconds
 
+    def read_s(self, model: str) -> float:
+        stored = self._stored(model)
+        return self.load_times.read_s(self.models[model]) if stored == "disk" else 0.0
+
     def bytes_to_load(self, slot: str, model: str) -> int:
         return sum(self.models[m].n_bytes for m in self._brings(self.slots[slot], model))
 

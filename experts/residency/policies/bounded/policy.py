@@ -14,8 +14,8 @@ bound, None for none):
    once, a busy one stays, and a model that is asked for all the time is left only for many.
 3. *Always in time.* By earliest deadlines, and with the loads that remain, it is known at any
    moment what must begin now so that nobody waits beyond the bound (``lookahead``). That overrides
-   rule 2. When it cannot be met any more, nothing is cut short for it: switching faster would
-   lose the capacity that is missing.
+   rule 2. What is late anyway cuts nothing short until it is late by the bound once more:
+   switching faster would lose the capacity that is missing.
 
 An offline batch is the same with rates of zero: each model is loaded when a slot is idle or has
 room, those with most work for their reading first, and the tail of a long queue is shared among
@@ -170,14 +170,22 @@ class BoundedGrouping:
         """Cold models that somebody waits for: whose load is next.
 
         Online the one whose oldest request is oldest: measured against the most waiting requests,
-        or the most waiting a second of load, it carries 10 to 20 % more at the same bound. Of an
-        offline batch the one with most work for its bytes: the disk is the first machine of a flow
-        shop and the slots are the second, so what is read quickly and served long goes first
-        (Johnson, 1954)."""
+        or the most waiting a second of load, it carries 10 to 20 % more at the same bound. For an
+        offline batch the disk is the first machine of a flow shop and the slots are the second:
+        first what is read in less time than it is served, quickly read first; then the rest, long
+        served first (S. M. Johnson, 1954, for two machines; the slots are several)."""
         cold = [m for m in view.queues if not view.where(m)]
         if view.more_to_come:
             return sorted(cold, key=lambda m: (view.queues[m].oldest.arrival_s, m))
-        return sorted(cold, key=lambda m: (-view.queues[m].work_s / view.models[m].n_bytes, m))
+        n_places = sum(s.slot.concurrency for s in view.slots.values())
+
+        def johnson(model: str) -> tuple[bool, float, str]:
+            queue, read_s = view.queues[model], view.read_s(model)
+            serve_s = max(queue.work_s / n_places, self._rates.service_s(model))
+            slow = read_s >= serve_s
+            return slow, -serve_s if slow else read_s, model
+
+        return sorted(cold, key=johnson)
 
     def _forced(self, view: View, cold: list[str], max_wait_s: float) -> Iterator[Load]:
         """First jobs of slots that have no more time to lose."""
@@ -207,7 +215,9 @@ class BoundedGrouping:
             spare_s = lane.slack_s - reserve_s
             if lane.jobs and spare_s > 0:
                 self._look_at_s = min(self._look_at_s, view.now_s + spare_s)
-            elif lane.jobs:
+            elif lane.jobs and not -max_wait_s < lane.slack_s < -reserve_s:
+                # Not if it is late anyway: finishing what is loaded first saves the load that
+                # brings it back, and capacity is what is missing. But not for ever, either.
                 yield from self._now(view, lane.slot, lane.jobs[0].model)
 
     def _now(self, view: View, name: str, model: str) -> Iterator[Load]:
@@ -321,10 +331,14 @@ class BoundedGrouping:
         waited for its load: cutting that short would load it twice for the same requests."""
         name = slot.slot.name
 
-        def missed(m: str) -> tuple[bool, int, float]:
+        ends_s: dict[str, float] = {}
+        for running in slot.running.values():
+            ends_s[running.model] = max(ends_s.get(running.model, 0.0), running.expected_end_s)
+
+        def missed(m: str) -> tuple[float, int, float]:
             waiting = len(view.queues[m]) if m in view.queues else 0
             keep = self._rates.per_s(m, view.now_s) * view.load_s(name, m)
-            return m in slot.n_running, waiting, keep / view.models[m].n_bytes
+            return ends_s.get(m, 0.0), waiting, keep / view.models[m].n_bytes
 
         may_go = self._free_to_go(view, slot, waited_for=waited_for)
         return make_room(view, slot, model, sorted(may_go, key=missed))
@@ -355,10 +369,13 @@ class BoundedGrouping:
 
     def _clear_s(self, view: View, slot: SlotView, model: str) -> float:
         """Seconds until there is room, where a slot holds several; else see ``_free_s``."""
-        if slot.slot.max_bases == 1 or slot.loading is not None:
+        if slot.slot.max_bases == 1:
             return 0.0
         idle_bytes = sum(view.models[m].n_bytes for m in slot.resident if m not in slot.n_running)
-        if view.models[model].n_bytes <= slot.free_bytes + idle_bytes:
+        # What is idle now may be busy by then: small models will find room, large ones must clear.
+        n_bytes = view.models[model].n_bytes
+        small = 3 * n_bytes <= slot.slot.memory_bytes
+        if n_bytes <= slot.free_bytes or (small and n_bytes <= slot.free_bytes + idle_bytes / 2):
             return 0.0
         return self._later_drain_s(slot, view.now_s)
 

@@ -10,20 +10,21 @@ Policies take turns on each seed's requests, so all see the same. Four questions
 * **capacity**: how much can come before somebody waits longer than the bound?
 * **llmux**: the eleven workloads with more than one model that llmux published figures for.
 
-``conclave bench residency`` takes some minutes; ``--quick`` less than one. The last line is JSON.
+``conclave bench residency`` takes some ten minutes, ``--quick`` less than one. The last line of it
+is JSON.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
 from eval.benchmarks import residency_scenarios as scenarios
 from eval.benchmarks.residency_scenarios import Case, Times
-from eval.statistics import mean_interval
+from eval.statistics import bootstrap_interval
 from experts.residency.clock import Machine, Trace, play
 from experts.residency.lower_bounds import lower_bounds
 from experts.residency.policies.base import Policy
@@ -245,17 +246,22 @@ def _row(policy: str, runs: Sequence[tuple[Summary, float]], bounds: list[float]
         policy=policy,
         n_seeds=len(runs),
         makespan_s=mean(makespans),
-        makespan_interval_s=mean_interval(makespans),
+        makespan_interval_s=_interval(makespans),
         to_bound=float((makespans / np.array(bounds)).max()) if bounds else None,
         n_loads=mean(s.n_loads for s in summaries),
         wait_p50_s=mean(s.wait_p50_s for s in summaries),
         wait_p99_s=mean(p99s),
-        wait_p99_interval_s=mean_interval(p99s),
+        wait_p99_interval_s=_interval(p99s),
         wait_max_s=max(s.wait_max_s for s in summaries),
         fairness=mean(s.fairness for s in summaries),
         serving_share=mean(s.serving_share for s in summaries),
         cpu_s=mean(seconds for _, seconds in runs),
     )
+
+
+def _interval(values: np.ndarray) -> tuple[float, float]:
+    """95 %, bootstrap over seeds; with few seeds hardly more than their range."""
+    return bootstrap_interval(lambda rows: values[rows].mean(axis=1), len(values))
 
 
 def _capacities(case: Case, n: int, size: Size, seeds: Sequence[int], tell: Tell) -> list[Capacity]:
@@ -279,7 +285,7 @@ def _capacities(case: Case, n: int, size: Size, seeds: Sequence[int], tell: Tell
                 case=case.name,
                 policy=name,
                 load=float(np.mean(loads)),
-                interval=mean_interval(np.array(loads)),
+                interval=_interval(np.array(loads)),
                 per_s=case.per_s(float(np.mean(loads))),
             )
         )
@@ -351,7 +357,3 @@ def _goals(
 
 def _of(table: Table, policy: str) -> Row:
     return next(row for row in table.rows if row.policy == policy)
-
-
-def as_json(report: Report) -> dict[str, object]:
-    return asdict(report)

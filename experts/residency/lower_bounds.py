@@ -46,7 +46,7 @@ class LowerBounds:
 
     @property
     def makespan_s(self) -> float:
-        return max(asdict(self).values())
+        return float(max(asdict(self).values()))
 
 
 def lower_bounds(machine: Machine, requests: Iterable[Waiting]) -> LowerBounds:

@@ -68,6 +68,8 @@ class Trace:
     start_s: float = 0.0
     end_s: float = 0.0
     """The last answer."""
+    gave_up: bool = False
+    """A wait was longer than ``give_up_s``, and the run was left there."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,6 +82,8 @@ class Machine:
     host_memory_bytes: int = 0
     resident: Mapping[str, str] = field(default_factory=dict)
     """Model by slot, of what is loaded at the start."""
+    in_host: tuple[str, ...] = ()
+    """Models with a copy in host memory at the start."""
 
 
 def play(
@@ -89,14 +93,16 @@ def play(
     *,
     offline: bool = False,
     true_s: Mapping[str, float] | None = None,
+    give_up_s: float = float("inf"),
 ) -> Trace:
     """Play the requests until the last is answered.
 
     offline: the policy is told that nothing comes beyond what has arrived at the start.
+    give_up_s: leave the run when a request starts after a longer wait, to save time.
     true_s: seconds by request id, where they differ from the expected ``service_s``.
     Raises PolicyError when the policy leaves requests waiting for ever.
     """
-    return _Clock(policy, machine, requests, offline=offline, true_s=true_s or {}).run()
+    return _Clock(policy, machine, requests, offline=offline, true_s=true_s or {}).run(give_up_s)
 
 
 class _Clock:
@@ -122,12 +128,15 @@ class _Clock:
         self.state.more_to_come = not offline
         for slot, model in machine.resident.items():
             self.state.slot_up(slot, [model])
+        for model in machine.in_host:
+            self.state.put_in_host(model)
         self.trace = Trace(slots=tuple(machine.slots), start_s=now_s, end_s=now_s)
         self.events: list[tuple[float, int, int, str]] = []
         self.n_events = 0
         self.wake_s: float | None = None
+        self.longest_wait_s = 0.0
 
-    def run(self) -> Trace:
+    def run(self, give_up_s: float) -> Trace:
         i, n = 0, len(self.requests)
         while i < n or self.state.n_waiting or self.events:
             times = [self.events[0][0]] if self.events else []
@@ -142,6 +151,9 @@ class _Clock:
                 )
             now_s = min(times)
             self._pass_until(now_s)
+            if self.longest_wait_s > give_up_s:
+                self.trace.gave_up = True
+                return self.trace
             while i < n and self.requests[i].arrival_s <= now_s:
                 self.state.arrive(self.requests[i])
                 i += 1
@@ -191,6 +203,7 @@ class _Clock:
             if not isinstance(action, Serve):
                 continue
             running = state.slots[action.slot].running[action.request_id]
+            self.longest_wait_s = max(self.longest_wait_s, now_s - running.request.arrival_s)
             true_s = self.true_s.get(action.request_id)
             ends_s = running.expected_end_s if true_s is None else now_s + true_s
             self._at(ends_s, _COMPLETED, action.request_id)

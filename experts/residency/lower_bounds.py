@@ -6,7 +6,8 @@ not mean that 20 % could be won.
 
 Notation: slots s with C_s requests at once; model m with requests of total work W_m and longest
 service p_m; L_m the least seconds in which any slot can load it from host memory; D_m the seconds
-of reading it from disk; models in ``resident`` at the start need no load.
+of reading it from disk. Models that are ``resident`` at the start need no load, models ``in_host``
+no reading.
 
 * **work**: sum of W_m / sum of C_s. A slot serves at most C_s request-seconds a second.
 * **occupation** (slots for one base each): (sum of (L_m + max(W_m / C, p_m))) / number of slots,
@@ -45,11 +46,11 @@ class LowerBounds:
 
     @property
     def makespan_s(self) -> float:
-        return max(asdict(self).values())
+        return float(max(asdict(self).values()))
 
 
 def lower_bounds(machine: Machine, requests: Iterable[Waiting]) -> LowerBounds:
-    """For requests that are all there at the start, and host memory that is empty then.
+    """For requests that are all there at the start.
 
     Requests that allow stand-ins are taken at their word: bounds hold for runs without."""
     work_s: dict[str, float] = defaultdict(float)
@@ -74,16 +75,18 @@ def lower_bounds(machine: Machine, requests: Iterable[Waiting]) -> LowerBounds:
     one_base = all(s.max_bases == 1 for s in machine.slots)
     adapters = any(m.adapter_of for m in machine.models)
     after_s = {name: max(longest_s[name], work_s[name] / n_places) for name in models}
-    read_s = sum(machine.load_times.read_s(m) for m in cold)
+    unread = [m for m in cold if m.name not in machine.in_host]
+    read_s = sum(machine.load_times.read_s(m) for m in unread)
     return LowerBounds(
         work_s=sum(work_s.values()) / n_places,
         # Adapters share a base's slot, so their stretches are not disjoint.
         occupation_s=occupied_s / n_slots if one_base and not adapters else 0.0,
         copying_s=sum(copying_s.values()) / n_slots,
-        disk_s=read_s + min((after_s[m.name] for m in cold), default=0.0),
+        disk_s=read_s + min((after_s[m.name] for m in unread), default=0.0),
         longest_s=max(
             (
-                after_s[m.name] + (least_load_s(m, "disk") if m in cold else 0.0)
+                after_s[m.name]
+                + (least_load_s(m, "disk" if m in unread else "host") if m in cold else 0.0)
                 for m in models.values()
             ),
             default=0.0,

@@ -102,6 +102,10 @@ class State:
             seconds += self.load_times.load_s(state, self.models[name], tier)
         return seconds
 
+    def read_s(self, model: str) -> float:
+        stored = self._stored(model)
+        return self.load_times.read_s(self.models[model]) if stored == "disk" else 0.0
+
     def bytes_to_load(self, slot: str, model: str) -> int:
         return sum(self.models[m].n_bytes for m in self._brings(self.slots[slot], model))
 
@@ -187,6 +191,10 @@ class State:
     def prefetch_s(self) -> float:
         """Expected seconds until the prefetch that is under way ends."""
         return self._reading_end_s - self.now_s
+
+    def put_in_host(self, model: str) -> None:
+        """Its weights are in host memory, however they came there; least recently used go."""
+        self.host.keep(model, self.models[model].n_bytes, self.now_s)
 
     def prefetch_ended(self, *, ok: bool = True) -> None:
         self.host.end(self.now_s, ok=ok)

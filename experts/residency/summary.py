@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from experts.residency.clock import Trace
+from experts.residency.fairness import fairness_between_callers
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,7 +23,7 @@ class Summary:
     wait_p99_s: float
     wait_max_s: float
     fairness: float
-    """Jain's index over callers, in (0, 1]; see ``fairness_between_callers``."""
+    """Jain's index over callers, in (0, 1]; see ``fairness``."""
     serving_share: float
     """Of the slot-time spent on serving or on loading while nobody was served: the serving part."""
     utilisation: float
@@ -32,8 +32,10 @@ class Summary:
     n_prefetches: int
 
 
-def summarise(trace: Trace) -> Summary:
-    """Zeros (and a fairness and share of 1) for a run without requests."""
+def summarise(trace: Trace, *, window_s: float = 10.0) -> Summary:
+    """Zeros (and a fairness and share of 1) for a run without requests.
+
+    window_s: in which fairness between callers is asked for."""
     waits = sorted(s.wait_s for s in trace.served)
     makespan_s = trace.end_s - trace.start_s
     work_s = sum(s.end_s - s.start_s for s in trace.served)
@@ -49,7 +51,7 @@ def summarise(trace: Trace) -> Summary:
         wait_p50_s=quantile(waits, 0.5),
         wait_p99_s=quantile(waits, 0.99),
         wait_max_s=waits[-1] if waits else 0.0,
-        fairness=fairness_between_callers(trace),
+        fairness=fairness_between_callers(trace, window_s),
         serving_share=trace.busy_s / spent_s if spent_s else 1.0,
         utilisation=work_s / capacity_s if capacity_s else 0.0,
         n_stand_ins=sum(s.model != s.request.model for s in trace.served),
@@ -66,18 +68,3 @@ def quantile(ascending: Sequence[float], share: float) -> float:
     if not ascending:
         return 0.0
     return ascending[min(len(ascending) - 1, max(0, -int(-share * len(ascending) // 1) - 1))]
-
-
-def fairness_between_callers(trace: Trace) -> float:
-    """Jain's index, (sum x)^2 / (n sum x^2), of each caller's mean speed.
-
-    A request's speed is its service time over its time from arrival to answer, in (0, 1]: how much
-    slower the others make it. 1 when all callers are slowed alike, 1/n when one alone is served.
-    Source of the index: Jain, Chiu and Hawe, DEC-TR-301 (1984)."""
-    speeds: dict[str, list[float]] = defaultdict(list)
-    for s in trace.served:
-        took_s = s.end_s - s.request.arrival_s
-        speeds[s.request.caller].append((s.end_s - s.start_s) / took_s if took_s > 0 else 1.0)
-    means = [sum(of) / len(of) for of in speeds.values()]
-    squares = sum(x * x for x in means)
-    return sum(means) ** 2 / (len(means) * squares) if squares else 1.0

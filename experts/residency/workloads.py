@@ -85,16 +85,24 @@ def self_exciting_times(
     Each request brings ``branching`` further ones on average (in [0, 1)), after ``decay_s`` seconds
     on average. Drawn as a branching process, so exactly (Hawkes and Oakes, 1974)."""
     rng = np.random.default_rng([seed, 3])
-    n_roots = int(n * (1 - branching)) + 1
-    generation = np.cumsum(rng.exponential(1 / (per_s * (1 - branching)), size=n_roots))
-    all_times = [generation]
+    # Roots before time 0, whose descendants are there from the start: else it would begin calm.
+    warm_s = 5 * decay_s / (1 - branching)
+    root_rate = per_s * (1 - branching)
+    until_s = 1.5 * n / per_s + 10 * decay_s
+    n_roots = rng.poisson(root_rate * (warm_s + until_s))
+    generation = rng.uniform(-warm_s, until_s, size=n_roots)
+    times = [generation]
     while len(generation):
-        children = rng.poisson(branching, size=len(generation))
-        generation = np.repeat(generation, children)
+        generation = np.repeat(generation, rng.poisson(branching, size=len(generation)))
         generation = generation + rng.exponential(decay_s, size=len(generation))
-        all_times.append(generation)
-    # Descendants of the last roots reach beyond them; what comes later is only thinned at the end.
-    return np.asarray(np.sort(np.concatenate(all_times))[:n])
+        times.append(generation)
+    after = np.sort(np.concatenate(times))
+    after = after[(after >= 0) & (after <= until_s)]
+    if len(after) < n:  # a calm draw: rare, and longer is as good
+        return self_exciting_times(
+            n, per_s, branching=branching, decay_s=decay_s, seed=seed + 1_000_003
+        )
+    return np.asarray(after[:n])
 
 
 def experts_of(

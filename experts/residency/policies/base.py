@@ -218,6 +218,11 @@ class View(Protocol):
         and from the tier that it is in."""
         ...
 
+    def read_s(self, model: str) -> float:
+        """Expected seconds of reading it from disk, as if the disk were free; 0 if it is in host
+        memory."""
+        ...
+
     def bytes_to_load(self, slot: str, model: str) -> int:
         """Its bytes, and its base's where that is missing there."""
         ...

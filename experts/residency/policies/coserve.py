@@ -35,11 +35,11 @@ class CoServe:
             if name not in self._groups:
                 self._groups[name], self._work_s[name] = {}, 0.0
         for request in sorted(view.new, key=lambda r: r.arrival_s):
-            slot = self._assign(view, request.model)
-            self._groups[slot].setdefault(request.model, OrderedDict())[request.request_id] = (
+            chosen = self._assign(view, request.model)
+            self._groups[chosen].setdefault(request.model, OrderedDict())[request.request_id] = (
                 request.service_s
             )
-            self._work_s[slot] += request.service_s
+            self._work_s[chosen] += request.service_s
         for name, slot in view.slots.items():
             yield from self._run(view, name, slot)
 

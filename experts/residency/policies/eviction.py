@@ -47,13 +47,14 @@ def can_begin(slot: SlotView) -> bool:
     return not slot.down and slot.loading is None
 
 
-def has_room(view: View, slot: SlotView, victims: Sequence[str]) -> bool:
-    """Cheap, and never wrong about no: whether any model could be loaded at the victims' cost."""
-    if victims or not slot.resident:
-        return True
-    if slot.slot.max_bases == 1 and not any(m.adapter_of for m in view.models.values()):
-        return False
-    return slot.free_bytes > 0
+def has_room(view: View, slot: SlotView, victims: Sequence[str], *, cold: bool = True) -> bool:
+    """Cheap, and never wrong about no: whether something that is waited for could be loaded if the
+    victims left. ``cold``: only of what is in no slot."""
+    wanted = (m for m in view.queues if not (cold and view.where(m)))
+    if slot.slot.max_bases == 1 and slot.resident and not victims:
+        return any(view.models[m].adapter_of for m in wanted)
+    free_bytes = slot.free_bytes + sum(view.models[m].n_bytes for m in victims)
+    return any(view.models[m].n_bytes <= free_bytes for m in wanted)
 
 
 def idle_residents(view: View, slot: SlotView) -> list[str]:

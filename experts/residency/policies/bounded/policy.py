@@ -14,8 +14,8 @@ bound, None for none):
    once, a busy one stays, and a model that is asked for all the time is left only for many.
 3. *Always in time.* By earliest deadlines, and with the loads that remain, it is known at any
    moment what must begin now so that nobody waits beyond the bound (``lookahead``). That overrides
-   rule 2. When it cannot be met any more, nothing is cut short for it: switching faster would
-   lose the capacity that is missing.
+   rule 2. What is late anyway cuts nothing short until it is late by the bound once more:
+   switching faster would lose the capacity that is missing.
 
 An offline batch is the same with rates of zero: each model is loaded when a slot is idle or has
 room, those with most work for their reading first, and the tail of a long queue is shared among
@@ -68,12 +68,14 @@ class BoundedGrouping:
         self.load_usd_per_s = load_usd_per_s
         self._rates = Rates(memory_s=2 * max_wait_s if max_wait_s else 120.0)
         self._turns = Turns(max_wait_s / 2 if max_wait_s else float("inf"))
-        self._gates: dict[tuple[str, str], int] = {}
-        """Requests that a model which was just loaded still owes to those who waited for it."""
+        self._gates: dict[tuple[str, str], float] = {}
+        """When each model's load ended, by slot: it owes service to those who came before."""
         self._loading: dict[str, str] = {}
+        self._promised: dict[str, str] = {}
+        """By slot, the model that must be loaded next but cannot yet."""
         self._was_reading = False
         self._was_idle: set[str] = set()
-        self._look_at_s = float("-inf")
+        self._look_at_s = self._plan_at_s = float("-inf")
         self._quantum_s = max_wait_s / 200 if max_wait_s else 5.0
 
     def decide(self, view: View) -> Iterator[Action]:
@@ -97,7 +99,7 @@ class BoundedGrouping:
             yield from self._load(view)
             yield from prefetch(view, self._order(view), self._rates)
         self._was_reading = view.host.reading is not None
-        yield WakeAt(at_s=max(self._look_at_s, view.now_s + self._quantum_s / 10))
+        yield WakeAt(at_s=max(self._look_at_s, view.now_s + self._quantum_s / 4))
 
     # Rule 1: serve
 
@@ -108,11 +110,6 @@ class BoundedGrouping:
                 return
             request = self._turns.next_of(queues, view.now_s)
             self._turns.given(request)
-            gate = (slot.slot.name, request.model)
-            if gate in self._gates:
-                self._gates[gate] -= 1
-                if self._gates[gate] <= 0:
-                    del self._gates[gate]
             yield Serve(slot=slot.slot.name, request_id=request.request_id, model=request.model)
 
     def _stand_ins(self, view: View) -> Iterator[Serve]:
@@ -144,8 +141,8 @@ class BoundedGrouping:
             before = self._loading.get(name)
             if before is not None and before != loading:
                 ended = True
-                if before in slot.resident and before in view.queues:
-                    self._gates[name, before] = len(view.queues[before])
+                if before in slot.resident:
+                    self._gates[name, before] = view.now_s
             if loading is None:
                 self._loading.pop(name, None)
             else:
@@ -157,7 +154,8 @@ class BoundedGrouping:
     def _load(self, view: View) -> Iterator[Load]:
         self._look_at_s = view.now_s + self._quantum_s
         cold = [m for m in view.queues if not view.where(m)]
-        if cold and self.max_wait_s is not None:
+        if cold and self.max_wait_s is not None and view.now_s >= self._plan_at_s:
+            self._plan_at_s = view.now_s + self._quantum_s / 4
             yield from map(self._begun, self._forced(view, cold, self.max_wait_s))
         while (load := self._bought(view) or self._shared(view)) is not None:
             yield self._begun(load)
@@ -172,42 +170,64 @@ class BoundedGrouping:
         """Cold models that somebody waits for: whose load is next.
 
         Online the one whose oldest request is oldest: measured against the most waiting requests,
-        or the most waiting a second of load, it carries 10 to 20 % more at the same bound. Of an
-        offline batch the one with most work for its bytes: the disk is the first machine of a flow
-        shop and the slots are the second, so what is read quickly and served long goes first
-        (Johnson, 1954)."""
+        or the most waiting a second of load, it carries 10 to 20 % more at the same bound. For an
+        offline batch the disk is the first machine of a flow shop and the slots are the second:
+        first what is read in less time than it is served, quickly read first; then the rest, long
+        served first (S. M. Johnson, 1954, for two machines; the slots are several)."""
         cold = [m for m in view.queues if not view.where(m)]
         if view.more_to_come:
             return sorted(cold, key=lambda m: (view.queues[m].oldest.arrival_s, m))
-        return sorted(cold, key=lambda m: (-view.queues[m].work_s / view.models[m].n_bytes, m))
+        n_places = sum(s.slot.concurrency for s in view.slots.values())
+
+        def johnson(model: str) -> tuple[bool, float, str]:
+            queue, read_s = view.queues[model], view.read_s(model)
+            serve_s = max(queue.work_s / n_places, self._rates.service_s(model))
+            slow = read_s >= serve_s
+            return slow, -serve_s if slow else read_s, model
+
+        return sorted(cold, key=johnson)
 
     def _forced(self, view: View, cold: list[str], max_wait_s: float) -> Iterator[Load]:
         """First jobs of slots that have no more time to lose."""
+        # A slot that is promised to a model stays so: were it chosen anew each time, none would
+        # ever be empty enough for a large one.
+        promised = {n: m for n, m in self._promised.items() if m in cold and not view.slots[n].down}
+        self._promised = {}
+        for name, model in promised.items():
+            yield from self._now(view, name, model)
         reserve_s = self.reserve * max_wait_s
-        up = [item for item in view.slots.items() if not item[1].down]
+        up = [i for i in view.slots.items() if not i[1].down and i[0] not in self._promised]
         lanes = [
             Lane(slot=name, free_s=self._free_s(view, slot))
             for name, slot in sorted(up, key=lambda item: self._missed(view, item[1]))
         ]
         plan(
-            self._jobs(view, cold, max_wait_s),
+            self._jobs(view, [m for m in cold if m not in promised.values()], max_wait_s),
             lanes,
             reserve_s=reserve_s,
-            load_s=view.load_s,
+            load_s=lambda slot, model: (
+                view.load_s(slot, model) + self._clear_s(view, view.slots[slot], model)
+            ),
             hold_s=lambda slot, model: self._hold_s(view, view.slots[slot], model),
             fits=lambda slot, model: fits(view, view.slots[slot], model),
         )
         for lane in lanes:
-            slot = view.slots[lane.slot]
-            if not lane.jobs or not can_begin(slot):
-                continue
             spare_s = lane.slack_s - reserve_s
-            if spare_s > 0:
+            if lane.jobs and spare_s > 0:
                 self._look_at_s = min(self._look_at_s, view.now_s + spare_s)
-                continue
-            evict = self._victims(view, slot, lane.jobs[0].model, waited_for=True)
-            if evict is not None:
-                yield Load(slot=lane.slot, model=lane.jobs[0].model, evict=evict)
+            elif lane.jobs and not -max_wait_s < lane.slack_s < -reserve_s:
+                # Not if it is late anyway: finishing what is loaded first saves the load that
+                # brings it back, and capacity is what is missing. But not for ever, either.
+                yield from self._now(view, lane.slot, lane.jobs[0].model)
+
+    def _now(self, view: View, name: str, model: str) -> Iterator[Load]:
+        """Load it, or promise it the slot until that can be."""
+        slot = view.slots[name]
+        evict = self._victims(view, slot, model, waited_for=True) if can_begin(slot) else None
+        if evict is None:
+            self._promised[name] = model
+        else:
+            yield Load(slot=name, model=model, evict=evict)
 
     def _jobs(self, view: View, cold: list[str], max_wait_s: float) -> list[Job]:
         jobs, disk_s = [], view.now_s
@@ -223,7 +243,9 @@ class BoundedGrouping:
         able = [
             s
             for s in view.slots.values()
-            if can_begin(s) and has_room(view, s, self._free_to_go(view, s, waited_for=False))
+            if can_begin(s)
+            and s.slot.name not in self._promised
+            and has_room(view, s, self._free_to_go(view, s, waited_for=False))
         ]
         if not able:
             return None
@@ -243,30 +265,41 @@ class BoundedGrouping:
         return None
 
     def _shared(self, view: View) -> Load | None:
-        """A second slot for a long queue, where one has nothing to do."""
-        idle = [
-            s
-            for s in view.slots.values()
-            if can_begin(s) and not any(m in view.queues for m in s.resident) and not s.running
+        """A second slot for a model in a slot that is far behind, where one is far ahead."""
+        behind_s = {name: self._behind_s(view, slot) for name, slot in view.slots.items()}
+        worst_s = max(behind_s.values())
+        ahead = [
+            (behind_s[name], i, slot)
+            for i, (name, slot) in enumerate(view.slots.items())
+            if can_begin(slot)
+            and name not in self._promised
+            and 4 * behind_s[name] <= worst_s
+            and has_room(view, slot, self._free_to_go(view, slot, waited_for=False), cold=False)
         ]
-        if not idle:
+        if not ahead or not worst_s:
             return None
-        long: list[tuple[float, str]] = []
-        for model, queue in view.queues.items():
-            there = [view.slots[s] for s in view.where(model)]
-            if there and not any(s.loading and s.loading.model == model for s in there):
-                long.append((queue.work_s / sum(s.slot.concurrency for s in there), model))
-        for left_s, model in sorted(long, reverse=True):
-            for slot in idle:
-                if not fits(view, slot, model):
+        long = [
+            (min(behind_s[s] for s in there), len(view.queues[model]), model)
+            for model in view.queues
+            if (there := view.where(model))
+            and not any((ld := view.slots[s].loading) and ld.model == model for s in there)
+        ]
+        for left_s, n, model in sorted(long, reverse=True):
+            for slot_s, _, slot in sorted(ahead):
+                if model in slot.resident or not fits(view, slot, model):
                     continue
                 took_s = view.load_s(slot.slot.name, model) + self._rates.service_s(model)
                 evict = self._victims(view, slot, model, waited_for=False)
-                if left_s < 2 * took_s or evict is None:
+                if left_s - slot_s < 2 * took_s or evict is None:
                     continue
-                if self._price_s(view, slot, model, evict) <= left_s * len(view.queues[model]) / 2:
+                if self._price_s(view, slot, model, evict) <= left_s * n / 2:
                     return Load(slot=slot.slot.name, model=model, evict=evict)
         return None
+
+    def _behind_s(self, view: View, slot: SlotView) -> float:
+        """Seconds of work that waits for what is in the slot."""
+        work_s = sum(view.queues[m].work_s for m in slot.resident if m in view.queues)
+        return work_s / slot.slot.concurrency
 
     def _better_read_first(self, view: View, slot: SlotView, model: str) -> bool:
         """On disk, and the slot, or the disk, has something else to do meanwhile."""
@@ -298,10 +331,14 @@ class BoundedGrouping:
         waited for its load: cutting that short would load it twice for the same requests."""
         name = slot.slot.name
 
-        def missed(m: str) -> tuple[bool, int, float]:
+        ends_s: dict[str, float] = {}
+        for running in slot.running.values():
+            ends_s[running.model] = max(ends_s.get(running.model, 0.0), running.expected_end_s)
+
+        def missed(m: str) -> tuple[float, int, float]:
             waiting = len(view.queues[m]) if m in view.queues else 0
             keep = self._rates.per_s(m, view.now_s) * view.load_s(name, m)
-            return m in slot.n_running, waiting, keep / view.models[m].n_bytes
+            return ends_s.get(m, 0.0), waiting, keep / view.models[m].n_bytes
 
         may_go = self._free_to_go(view, slot, waited_for=waited_for)
         return make_room(view, slot, model, sorted(may_go, key=missed))
@@ -310,8 +347,14 @@ class BoundedGrouping:
         return [
             m
             for m in slot.resident
-            if (waited_for or m not in view.queues) and (slot.slot.name, m) not in self._gates
+            if (waited_for or m not in view.queues)
+            and (waited_for or slot.slot.max_bases == 1 or m not in slot.n_running)
+            and not self._owes(view, slot, m)
         ]
+
+    def _owes(self, view: View, slot: SlotView, model: str) -> bool:
+        gate_s = self._gates.get((slot.slot.name, model), float("-inf"))
+        return model in view.queues and view.queues[model].oldest.arrival_s <= gate_s
 
     # What things take
 
@@ -321,14 +364,31 @@ class BoundedGrouping:
             after_s = self._hold_s(view, slot, slot.loading.model)
             return max(view.now_s, slot.loading.expected_end_s) + after_s
         if slot.slot.max_bases == 1:
-            return view.now_s + self._drain_s(slot, tuple(slot.resident), view.now_s)
+            return view.now_s + self._later_drain_s(slot, view.now_s)
         return view.now_s
+
+    def _clear_s(self, view: View, slot: SlotView, model: str) -> float:
+        """Seconds until there is room, where a slot holds several; else see ``_free_s``."""
+        if slot.slot.max_bases == 1:
+            return 0.0
+        idle_bytes = sum(view.models[m].n_bytes for m in slot.resident if m not in slot.n_running)
+        # What is idle now may be busy by then: small models will find room, large ones must clear.
+        n_bytes = view.models[model].n_bytes
+        small = 3 * n_bytes <= slot.slot.memory_bytes
+        if n_bytes <= slot.free_bytes or (small and n_bytes <= slot.free_bytes + idle_bytes / 2):
+            return 0.0
+        return self._later_drain_s(slot, view.now_s)
 
     def _drain_s(self, slot: SlotView, models: tuple[str, ...], now_s: float) -> float:
         if not any(m in slot.n_running for m in models):
             return 0.0
         ends = [r.expected_end_s for r in slot.running.values() if r.model in models]
         return max(0.0, max(ends) - now_s)
+
+    def _later_drain_s(self, slot: SlotView, now_s: float) -> float:
+        """As the drain may be when the load is asked for: other requests will run by then."""
+        usual_s = max((self._rates.service_s(m) for m in slot.resident), default=0.0)
+        return max(self._drain_s(slot, tuple(slot.resident), now_s), 2 * usual_s)
 
     def _hold_s(self, view: View, slot: SlotView, model: str) -> float:
         """How long a load keeps the slot from others after it."""

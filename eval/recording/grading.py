@@ -71,11 +71,9 @@ class Grading:
         for question in questions.values():
             if needs_judge(question.grader) and judge is None:
                 raise _no_judge(question.grader)
-            try:
-                for right in question.right_answers:
-                    check_reference(question.grader, right)
-            except DataError as error:
-                raise DataError(f"Question {question.question[:60]!r}: {error}") from None
+        with _threads() as run:  # tests for code are tried out
+            for _ in run.map(_check, questions.values()):
+                pass  # the first error is raised
         self.judge_usd = 0.0
         """What judging has cost so far."""
 
@@ -211,6 +209,14 @@ def _no_judge(grader: str) -> ConfigError:
         f"The grader {grader!r} asks a model. Name the expert that is to judge: --judge NAME (of "
         "`judges:` or `experts:` in conclave.yaml)."
     )
+
+
+def _check(question: Question) -> None:
+    try:
+        for right in question.right_answers:
+            check_reference(question.grader, right)
+    except DataError as error:
+        raise DataError(f"Question {question.question[:60]!r}: {error}") from None
 
 
 def _score(question: Question, a: Answered) -> float:

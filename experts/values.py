@@ -116,6 +116,9 @@ class Call:
     purpose: Literal["answer", "record", "judge", "load"] = "answer"
     timeout_s: float | None = None
     """After this long the expert stops and reports a failed completion, charged for its work."""
+    max_cost_usd: float | None = None
+    """Dollars that are reserved for it; an expert does not begin another attempt that could pass
+    them. None where nobody counts."""
     streams_answer: bool = False
     """If this call succeeds its text is the answer, so its tokens may be shown as they come."""
 

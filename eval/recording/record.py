@@ -2,14 +2,15 @@
 
 Resumable: what the ledger already holds of these weights is not asked again, and every call is
 kept the moment its batch is done, so an interruption loses nothing that was paid. A budget is kept
-beforehand: a batch is as large as what is left allows, were every answer as long as it may be. Only
-loading a model, whose seconds nobody knows before, can pass it.
+beforehand: a batch is as large as what is left allows, were every answer as long as it may be, and
+an attempt that may have been paid is not repeated. Only loading a model, whose seconds nobody knows
+before, and a server that bills more tokens than it was allowed can pass it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.questions import GREEDY, Question
 from eval.recording.grading import Answered, Grading, Judge, says_something
@@ -124,7 +125,10 @@ async def record_outcomes(
             stopped = True
             break
         queue.taken(n_now)
-        await call_experts(calls[:n_now], experts, keep)
+        now = calls[:n_now]
+        if budget_usd is not None:  # retries stay within what was reserved
+            now = [replace(c, max_cost_usd=pool.card(c.arm.expert).most_usd(c)) for c in now]
+        await call_experts(now, experts, keep)
         n_asked += n_now
         ungraded += await grading.grade(
             [a for a in done if says_something(a.completion)], left_usd()

@@ -14,12 +14,19 @@ from eval.outcomes.splits import split_of
 from eval.questions import Question
 from eval.recording.grading import Judge
 from eval.recording.record import record_outcomes
+from experts.cards import ExpertCard, Prices
 from experts.errors import ConfigError, DataError, UserError
 from experts.expert import Expert, Pool
 from experts.fake import FakeExpert
-from experts.values import Arm, Call, Completion
+from experts.remote.expert import RemoteExpert
+from experts.remote.openai_wire import OpenAIWire
+from experts.values import Arm, Call, Completion, Limits
+from orchestrator.drivers.live import run_live
+from orchestrator.drivers.run import Run
 from orchestrator.ledger import Ledger
+from orchestrator.strategies.single import only
 from tests import pools
+from tests.openai_stub import OpenAIStub, saying
 
 ASKED = pools.questions()[:20]
 
@@ -143,6 +150,27 @@ def test_a_budget_is_never_passed_and_used_well(ledger: Ledger) -> None:
     assert first.stopped_by_budget
     assert 0.2 * budget < spent <= budget
     assert ledger.total_cost_usd() == pytest.approx(spent)
+
+
+def test_retries_that_may_be_paid_pass_neither_a_budget_nor_a_limit(ledger: Ledger) -> None:
+    """The server is paid for replies that are none; three tries a call would pass both."""
+    stub = OpenAIStub({}, *[saying(b"<html>")] * 99)
+    prices = Prices(input_usd_per_mtok=1, output_usd_per_mtok=1)
+    card = ExpertCard(name="it", kind="openai", description="", prices=prices, context_tokens=1000)
+    budget = 5 * card.most_usd(ASKED[0].call(Arm("it")))
+
+    async def inside() -> tuple[float, float]:
+        async with stub.running():
+            expert = RemoteExpert(card, OpenAIWire(stub.url, "words"))
+            summary = await record_outcomes(ASKED, {"it": expert}, ledger, budget_usd=budget)
+            steps = only(ASKED[0].query(1.0), Arm("it"))
+            run = Run(steps, Limits(max_cost_usd=budget / 2), Pool.of([expert]))
+            answer = await run_live(run, {"it": expert}, lambda made: None)
+            return summary.cost_usd, answer.cost_usd
+
+    recorded, answered = asyncio.run(inside())
+    assert 0 < recorded <= budget
+    assert 0 < answered <= budget / 2
 
 
 JUDGED = [q.model_copy(update={"grader": "judge_pointwise(scale=1)"}) for q in ASKED]

@@ -23,6 +23,11 @@ _TOO_LONG = re.compile(
     r"|(?:prompt|input|conversation) is too long|reduce the length",
     re.I | re.S,
 )
+_FILTERED = re.compile(
+    r"content[ _-]?(?:filter|policy|management)"
+    r"|(?:input|prompt|request|message)s? (?:was|were|has been|have been) flagged",
+    re.I,
+)
 _REFUSED = {401, 402, 403}
 _TRANSIENT = {408, 409, 425, 429, 500, 502, 503, 504, 529}
 
@@ -167,13 +172,16 @@ def meaning_of(status: int, message: str, name: str = "") -> tuple[ErrorCode, bo
 
     >>> meaning_of(400, "This model's maximum context length is 256 tokens. However, ...")
     ('context_too_long', False)
+    >>> meaning_of(400, "The prompt triggered our content management policy", "content_filter")
+    ('refused', False)
     >>> meaning_of(429, "Slow down"), meaning_of(429, "You have no money", "insufficient_quota")
     (('failed', True), ('auth', False))
     """
-    if "context_length" in name or "context_size" in name:
+    too_long = status in (400, 413, 422) and _TOO_LONG.search(message)
+    if too_long or "context_length" in name or "context_size" in name:
         return "context_too_long", False
-    if status in (400, 413, 422) and _TOO_LONG.search(message):
-        return "context_too_long", False
+    if status in (400, 403, 422, 451) and _FILTERED.search(f"{name} {message}"):
+        return "refused", False
     if status in _REFUSED or "insufficient_quota" in name:
         return "auth", False
     if status == 404:

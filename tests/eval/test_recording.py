@@ -13,7 +13,7 @@ from eval.outcomes.from_ledger import matrix_of_ledger
 from eval.outcomes.splits import split_of
 from eval.questions import Question
 from eval.recording.grading import Judge
-from eval.recording.record import record_outcomes
+from eval.recording.record import RecordingSummary, record_outcomes
 from experts.cards import ExpertCard, Prices
 from experts.errors import ConfigError, DataError, UserError
 from experts.expert import Expert, Pool
@@ -26,7 +26,7 @@ from orchestrator.drivers.run import Run
 from orchestrator.ledger import Ledger
 from orchestrator.strategies.single import only
 from tests import pools
-from tests.openai_stub import OpenAIStub, saying
+from tests.openai_stub import OpenAIStub, failing, saying
 
 ASKED = pools.questions()[:20]
 
@@ -115,6 +115,24 @@ def test_a_question_that_an_expert_cannot_read_is_wrong_and_not_asked_for_ever(
     record(ledger, [long], experts=experts)
     assert [c.score for c in ledger.recorded_calls()] == [0.0]
     assert record(ledger, [long], experts=experts).n_asked == 0
+
+
+def test_a_question_that_a_content_filter_refuses_is_wrong_and_not_asked_for_ever(
+    ledger: Ledger,
+) -> None:
+    stub = OpenAIStub({}, *[failing(400, "Triggered our content management policy.")] * 9)
+    prices = Prices(input_usd_per_mtok=1, output_usd_per_mtok=1)
+    card = ExpertCard(name="it", kind="openai", description="", prices=prices, context_tokens=1000)
+
+    async def twice() -> tuple[RecordingSummary, RecordingSummary]:
+        async with stub.running():
+            experts = {"it": RemoteExpert(card, OpenAIWire(stub.url, "words"))}
+            first = await record_outcomes(ASKED[:3], experts, ledger)
+            return first, await record_outcomes(ASKED[:3], experts, ledger)
+
+    first, again = asyncio.run(twice())
+    assert (first.n_asked, first.cost_usd, again.n_asked) == (3, 0, 0)
+    assert [c.score for c in ledger.recorded_calls()] == [0.0] * 3
 
 
 def test_a_call_that_failed_says_nothing_and_is_tried_again(ledger: Ledger) -> None:

@@ -136,6 +136,9 @@ def test_a_server_that_stays_down_fails_the_call_and_says_how_often_it_was_asked
         (404, "The model `words` does not exist", "unreachable"),
         (400, "The prompt is too long: 300 tokens > 200 maximum", "context_too_long"),
         (422, "temperature must be below 1", "failed"),
+        (400, "The response was filtered: content management policy", "refused"),
+        (403, "Your input was flagged", "refused"),
+        (403, "Your account has been flagged", "auth"),
     ],
 )
 def test_what_another_attempt_cannot_mend_is_not_tried_again(

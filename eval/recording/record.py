@@ -56,6 +56,8 @@ class RecordingSummary:
     """Judging included."""
     judge_usd: float
     stopped_by_budget: bool
+    next_call_usd: float
+    """The most that the call may cost for which too little was left, grading included; else 0."""
     given_up: Mapping[str, str]
     """Arms that nobody answers for, and why."""
 
@@ -114,7 +116,7 @@ async def record_outcomes(
         spent += sum(c.cost_usd for c in completions)
         n_failed += sum(not c.ok for c in completions)
 
-    stopped = False
+    stopped, next_call_usd = False, 0.0
     while batch := queue.next_batch():
         calls = [
             by_id[q].call(arm, _sampling(sample, max_tokens), sample=sample)
@@ -122,7 +124,7 @@ async def record_outcomes(
         ]
         n_now = _n_affordable(calls, pool, grading, left_usd())
         if not n_now:
-            stopped = True
+            stopped, next_call_usd = True, _most_usd(calls[0], pool, grading)
             break
         queue.taken(n_now)
         now = calls[:n_now]
@@ -150,6 +152,7 @@ async def record_outcomes(
         cost_usd=spent + grading.judge_usd,
         judge_usd=grading.judge_usd,
         stopped_by_budget=stopped,
+        next_call_usd=next_call_usd,
         given_up=queue.given_up,
     )
 
@@ -193,10 +196,14 @@ def _n_affordable(
         return len(calls)
     reserved = 0.0
     for n, call in enumerate(calls):
-        reserved += pool.card(call.arm.expert).most_usd(call) + grading.most_usd(call)
+        reserved += _most_usd(call, pool, grading)
         if reserved > left_usd:
             return n
     return len(calls)
+
+
+def _most_usd(call: Call, pool: Pool, grading: Grading) -> float:
+    return pool.card(call.arm.expert).most_usd(call) + grading.most_usd(call)
 
 
 def _hopeless(completions: Sequence[Completion]) -> str | None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from eval.commands.record import format_summary
 from eval.outcomes.from_ledger import matrix_of_ledger
 from eval.outcomes.splits import split_of
 from eval.questions import Question
@@ -49,6 +50,13 @@ def test_it_stops_at_its_budget_and_loses_nothing(ledger: Ledger) -> None:
     assert not second.stopped_by_budget
     assert second.n_skipped == first.n_asked
     assert first.cost_usd + second.cost_usd == pytest.approx(ledger.total_cost_usd())
+
+
+def test_a_budget_that_is_too_little_for_anything_says_what_would_do(ledger: Ledger) -> None:
+    nothing = record(ledger, budget_usd=0)
+    assert (nothing.n_asked, nothing.stopped_by_budget) == (0, True)
+    assert f"{nothing.next_call_usd:.2e} $. Give a larger" in format_summary(nothing)[-1]
+    assert record(ledger, budget_usd=nothing.next_call_usd).n_asked >= 1
 
 
 def test_an_interruption_keeps_what_was_paid(ledger: Ledger) -> None:

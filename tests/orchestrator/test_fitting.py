@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eval.recording.record import record_outcomes
@@ -126,10 +127,10 @@ def test_a_question_that_one_expert_always_fails_at_is_left_out_by_name(ledger: 
     failing = {asked[7].query_id}
     for _ in range(2):  # resuming does not mend it
         asyncio.run(record_outcomes(asked, experts, ledger))
-    calls = list(ledger.recorded_calls())
-    report = fit_pool(calls, pool, HashingEmbedder(), pools.CATEGORY_OF).report
-    assert report["n_questions"] == len(asked) - 1
-    assert report["left_out"] == {asked[7].query_id: "broken: HTTP 400"}
+    recorded = Recorded(list(ledger.recorded_calls()), pool)
+    assert not np.isnan(recorded.outcomes().scores).any()
+    assert len(recorded.queries) == len(asked) - 1
+    assert recorded.left_out == {asked[7].query_id: "broken: HTTP 400"}
 
 
 def test_an_outage_is_no_question_that_cannot_be_answered(ledger: Ledger) -> None:

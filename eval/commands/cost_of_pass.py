@@ -79,7 +79,8 @@ def cost_of_pass(
     """
     from rich.console import Console
 
-    from eval.cost_of_pass.account import FAILURE_PRICES_USD, accounts_of
+    from eval.cost_of_pass.account import accounts_of
+    from eval.cost_of_pass.figures import FAILURE_PRICES_USD
     from eval.cost_of_pass.pool_frontier import frontier_of
     from eval.json_ready import json_ready
     from eval.outcomes.pools import pool_of

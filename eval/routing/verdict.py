@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from eval.cost_of_pass.figures import pooled
+from eval.cost_of_pass.figures import FAILURE_PRICES_USD, cost_ratio, pooled
 from eval.metrics.curves import hull
 from eval.routing.points import NOT_POLICIES, Point, cheapest_as_good, most_accurate
-from eval.statistics import bootstrap_interval, mean_interval
+from eval.statistics import bootstrap_interval, mean_interval, resampled
 from routers.estimators import DEFAULT_ESTIMATOR
 
 COMPARED_AGAINST = ("knn", "best-per-task")
-OBJECTIVE_PRICES_USD = (0.001, 0.01, 0.1, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +48,7 @@ class Paired:
     p_value: float
     """One-sided bootstrap: how often resamples show no advantage."""
     cost_ratio: float
+    """NaN where the other is free, or costs are unknown."""
 
 
 def figures_of(point: Point, *, seed: int = 0) -> Figures:
@@ -64,21 +64,24 @@ def figures_of(point: Point, *, seed: int = 0) -> Figures:
         cost_of_pass_ci=bootstrap_interval(
             lambda rows: pooled(cost[rows], score[rows]), len(score), seed=seed
         ),
-        objective_usd={v: float((cost + (1 - score) * v).mean()) for v in OBJECTIVE_PRICES_USD},
+        objective_usd={v: float((cost + (1 - score) * v).mean()) for v in FAILURE_PRICES_USD},
     )
 
 
 def paired(point: Point, other: Point, *, n_resamples: int = 5000, seed: int = 0) -> Paired:
     """Bootstrap over queries of the difference in accuracy on test."""
     gap = point.test_score - other.test_score
-    rows = np.random.default_rng(seed).integers(0, len(gap), size=(n_resamples, len(gap)))
-    means = np.sort(gap[rows].mean(axis=1))
+    means = np.sort(
+        resampled(lambda rows: gap[rows].mean(axis=1), len(gap), n_resamples=n_resamples, seed=seed)
+    )
     low, high = means[int(0.025 * n_resamples)], means[int(0.975 * n_resamples) - 1]
     return Paired(
         difference=float(gap.mean()),
         ci=(float(low), float(high)),
         p_value=float((means <= 0).mean()),
-        cost_ratio=float(point.test_cost.mean() / max(float(other.test_cost.mean()), 1e-300)),
+        cost_ratio=1.0
+        if point is other
+        else float(cost_ratio(point.test_cost.mean(), other.test_cost.mean())),
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -20,6 +20,11 @@ from eval.statistics import bootstrap_interval, mean_interval, resampled
 from routers.estimators import DEFAULT_ESTIMATOR
 
 COMPARED_AGAINST = ("knn", "best-per-task")
+MARGIN = 0.005
+"""Half a point of accuracy: a loss that an interval may hold and still be called as good."""
+FEW_QUERIES = 100
+"""Below so many, a share of right answers is uncertain by 10 points."""
+Outcome = Literal["better", "as good", "worse", "cannot tell"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +54,16 @@ class Paired:
     """One-sided bootstrap: how often resamples show no advantage."""
     cost_ratio: float
     """NaN where the other is free, or costs are unknown."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the interval lets one say."""
+        low, high = self.ci
+        if high < 0:
+            return "worse"
+        if low > 0:
+            return "better"
+        return "as good" if low >= -MARGIN else "cannot tell"
 
 
 def figures_of(point: Point, *, seed: int = 0) -> Figures:
@@ -100,8 +115,22 @@ class Verdict:
     """The most accurate policy, and the router that ships, against simple baselines."""
     curve: tuple[Figures, ...]
     """The points on the development hull, judged on test, cheapest first; none without prices."""
+    n_dev: int
+    """Queries that everything was chosen on."""
     priced: bool
     """False: every dollar is unknown (NaN)."""
+
+    @property
+    def few_queries(self) -> str | None:
+        """What to say where there are too few queries to choose on, or to judge on."""
+        n_test = self.best_single.n
+        if min(self.n_dev, n_test) >= FEW_QUERIES:
+            return None
+        return (
+            f"Few queries: {self.n_dev} to choose on, {n_test} to judge on. With less than "
+            f"{FEW_QUERIES} of either, luck decides what is picked and what comes of it: record "
+            "more."
+        )
 
 
 def verdict_of(points: Sequence[Point]) -> Verdict:
@@ -132,6 +161,7 @@ def verdict_of(points: Sequence[Point]) -> Verdict:
             for point in (best, tops.get(DEFAULT_ESTIMATOR, best))
         },
         curve=tuple(figures_of(real[i]) for i in hull(cost, accuracy)) if priced else (),
+        n_dev=len(single.dev_score),
         priced=priced,
     )
 
@@ -158,6 +188,7 @@ def verdict_object(v: Verdict) -> dict[str, Any]:
             "cost_ratio": round(p.cost_ratio, 4),
             "difference": round(p.difference, 4),
             "ci": [round(x, 4) for x in p.ci],
+            "verdict": p.outcome,
         }
 
     return {

@@ -69,7 +69,7 @@ def cost_of_pass(
     split: SplitOption = "dev",
     fmt: FormatOption = None,
     allow_pickle: PickleOption = False,
-    seed: Annotated[int, typer.Option(help="Of resamples and halves.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of resamples and halves.", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """What a right answer costs with every model, and who the frontier depends on.

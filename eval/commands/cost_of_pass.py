@@ -21,6 +21,7 @@ from eval.commands.data_options import (
     of_split,
     teller,
 )
+from eval.commands.narrow import narrowed
 from orchestrator.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -124,10 +125,10 @@ def cost_of_pass(
     if not as_json:
         console = Console(emoji=False)
         for table in format_accounts(accounts, with_person=prices is not None):
-            console.print(table)
+            console.print(narrowed(table, console))
         if found:
             for table in format_frontier(found):
-                console.print(table)
+                console.print(narrowed(table, console))
         for line in format_remarks(accounts, found):
             typer.echo(line)
     typer.echo(json.dumps(json_ready(told)))

@@ -201,7 +201,7 @@ def format_answers(v: Verdict) -> list[str]:
     lines = [] if v.few_queries is None else [v.few_queries]
     if v.priced:
         lines.append(
-            "No cheaper policy was as good as the best single model on train and val."
+            "No cheaper policy was surely as good as the best single model on train and val."
             if v.equal_accuracy.policy == "best-single"
             else "As good as the best single model on train and val: "
             f"{_chosen(v.equal_accuracy, v.equal_paired, priced=True)}"

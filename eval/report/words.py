@@ -65,8 +65,8 @@ def _equal(f: ReportFigures) -> AnswerText:
         return AnswerText(
             question=question,
             figure="100 %",
-            answer=f"No: nothing that was tried held {f.best_model}'s accuracy for less.",
-            evidence="On the development queries no cheaper policy was as accurate.",
+            answer=f"No: nothing that was tried surely held {f.best_model}'s accuracy for less.",
+            evidence="On the development queries no cheaper policy was surely as accurate.",
         )
     low, high = pick.difference_ci
     ratio = percent(pick.cost_ratio, digits=0)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 import numpy as np
 
 Z95 = 1.959963984540054
+_CHUNK_DRAWS = 1 << 20
+"""Rows drawn at a time: 8 MiB of indices."""
 
 
 def wilson_interval(successes: float, n: int) -> tuple[float, float]:
@@ -39,10 +41,22 @@ def bootstrap_interval(
     ``statistic`` maps rows, (n_resamples, n) indices, to (n_resamples,) values; infinite values
     (no answer right in a resample) sort last, so the upper end may be infinite.
     """
-    rows = np.random.default_rng(seed).integers(0, n, size=(n_resamples, n))
-    values = np.sort(statistic(rows))
-    low, high = int(0.025 * n_resamples), int(np.ceil(0.975 * n_resamples)) - 1
-    return float(values[low]), float(values[high])
+    return percentile_interval(resampled(statistic, n, n_resamples=n_resamples, seed=seed))
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], np.ndarray], n: int, *, n_resamples: int, seed: int = 0
+) -> np.ndarray:
+    """(n_resamples,) values of a statistic of rows, as in ``bootstrap_interval``.
+
+    Drawn a few at a time: 5000 resamples of 9000 questions would be a gigabyte. Any chunk gives the
+    same draws.
+    """
+    rng, size = np.random.default_rng(seed), max(1, _CHUNK_DRAWS // max(1, n))
+    starts = range(0, n_resamples, size)
+    return np.concatenate(
+        [statistic(rng.integers(0, n, size=(min(size, n_resamples - i), n))) for i in starts]
+    )
 
 
 class Resamples:

@@ -13,6 +13,7 @@ Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "error", "cancelled"]
 ErrorCode = Literal[
     "context_too_long",
+    "refused",  # this question, today and tomorrow: a content filter does not like it
     "timeout",
     "over_limit",
     "auth",  # a key or its account is refused: no call to this expert can succeed
@@ -119,6 +120,9 @@ class Call:
     purpose: Literal["answer", "record", "judge", "load"] = "answer"
     timeout_s: float | None = None
     """After this long the expert stops and reports a failed completion, charged for its work."""
+    max_cost_usd: float | None = None
+    """Dollars that are reserved for it; an expert does not begin another attempt that could pass
+    them. None where nobody counts."""
     streams_answer: bool = False
     """If this call succeeds its text is the answer, so its tokens may be shown as they come."""
 

@@ -54,6 +54,10 @@ MIN_OTHERS = 10
 are judged like known ones."""
 
 
+MOST_LEFT_OUT = 0.05
+"""Share of the questions that are left out where an expert fails at them again and again."""
+
+
 class Recorded:
     """Recorded calls arranged for fitting: one row a question, one column an arm."""
 
@@ -67,14 +71,16 @@ class Recorded:
         by_query: dict[str, list[RecordedCall]] = {}
         for (query_id, _, _), call in latest.items():
             by_query.setdefault(query_id, []).append(call)
-        self.by_query = by_query
+        self.left_out = _unanswered(calls, by_query, self.arms)
+        """Questions that one expert failed at whenever it was asked, and how."""
+        self.by_query = {q: rows for q, rows in by_query.items() if q not in self.left_out}
         self.queries = [
             Query(
                 query_id=query_id,
                 messages=rows[0].completion.call.messages,
                 fallback_price_usd=1.0,
             )
-            for query_id, rows in by_query.items()
+            for query_id, rows in self.by_query.items()
         ]
         if len(self.queries) < MIN_QUERIES:
             raise DataError(
@@ -106,10 +112,14 @@ class Recorded:
         return Outcomes(arms=self.arms, skills=skills, **fields)
 
     def recording(self) -> tuple[Recording, Mapping[tuple[str, str], float]]:
-        """For replay: the completions, and the score of each distinct answer to a query."""
+        """For replay: the completions, and the score of each distinct text that answers a query.
+
+        By text, because that is what was graded: two programs, one of them wrong, may end in the
+        same line, and that line is what is extracted as their answer.
+        """
         calls = [call for rows in self.by_query.values() for call in rows]
         scores = {
-            (c.completion.call.query_id, c.completion.answer): float(c.score or 0) for c in calls
+            (c.completion.call.query_id, c.completion.text): float(c.score or 0) for c in calls
         }
         return Recording(c.completion for c in calls), scores
 
@@ -146,6 +156,9 @@ def fit_pool(
     recorded = Recorded(calls, pool)
     outcomes = recorded.outcomes()
     _check(outcomes)
+    if recorded.left_out:
+        names = ", ".join(recorded.left_out)
+        on_stage(f"leaving out {len(recorded.left_out)} that an expert fails at: {names}")
     on_stage("embedding questions")
     features = Features(
         embeddings=embedder.embed([q.text for q in recorded.queries]),
@@ -197,6 +210,7 @@ def fit_pool(
     report = {
         "n_questions": len(outcomes),
         "n_calls": len(calls),
+        "left_out": recorded.left_out,
         "last_call_id": max(c.call_id for c in calls),
         "ece_blind": expected_calibration_error(blind.p_correct[known], outcomes.scores[known]),
         "category_accuracy_blind": float(
@@ -275,11 +289,37 @@ def replay_plans(
                     strategy = make_strategy(plan, blind.confidence[i].p_right, composer)
                     steps = strategy(priced, blind.scores.row(i), pool)
                     answer = run_replay(Run(steps, NO_LIMITS), lookup)
-                    score = score_of.get((query.query_id, answer.answer), 0.0)
+                    score = score_of.get((query.query_id, answer.text), 0.0)
                     arms = [c.call.arm for c in answer.completions]
                     cost = answer.cost_usd
                     tally.add(v, j, label, score=score, cost_usd=cost, calls=arms)
     return tally.outlooks()
+
+
+def _unanswered(
+    calls: Sequence[RecordedCall],
+    by_query: Mapping[str, Sequence[RecordedCall]],
+    arms: Sequence[Arm],
+) -> dict[str, str]:
+    """Questions that an arm failed at and never answered, with its last error: resuming the
+    recording may never mend it. More than a few are no such question, but an outage, or an expert
+    that is set up wrongly: then none is left out, and ``_check`` complains."""
+    answered = {
+        (query_id, call.completion.call.arm)
+        for query_id, rows in by_query.items()
+        for call in rows
+        if call.completion.call.sample == 0
+    }
+    failed = {
+        c.completion.call.query_id: f"{c.completion.call.arm}: {c.completion.error}"
+        for c in calls
+        if c.completion.call.query_id in by_query
+        and c.completion.call.arm in arms
+        and c.completion.call.sample == 0
+        and c.completion.error
+        and (c.completion.call.query_id, c.completion.call.arm) not in answered
+    }
+    return failed if len(failed) <= MOST_LEFT_OUT * len(by_query) else {}
 
 
 def _check(outcomes: Outcomes) -> None:

@@ -9,6 +9,7 @@ over the ledger never changes for the past. All that Conclave believes is comput
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import threading
 import time
@@ -428,6 +429,11 @@ def _call_row(
     }
 
 
+def _finite(logprob: float | None) -> float | None:
+    """Early ledgers hold what servers said, infinities too."""
+    return logprob if logprob is not None and math.isfinite(logprob) else None
+
+
 def _recorded(row: Mapping[str, Any]) -> RecordedCall:
     messages = tuple(
         Message(role=role, content=content) for role, content in json.loads(row["messages"])
@@ -453,7 +459,7 @@ def _recorded(row: Mapping[str, Any]) -> RecordedCall:
         latency_s=row["latency_s"],
         load_s=row["load_s"],
         n_batch=row["n_batch"],
-        logprob=row["logprob"],
+        logprob=_finite(row["logprob"]),
         finish_reason=row["finish_reason"],
         error=row["error"],
         error_code=row["error_code"],

@@ -91,6 +91,8 @@ class HashingEmbedder:
     """
 
     def __init__(self, n_dims: int = 1024) -> None:
+        if n_dims < 1:
+            raise SkillsError(f"{HASHING}-{n_dims}: there must be a bucket to hash into, say 512.")
         self.n_dims = n_dims
         self.name = f"{HASHING}-{n_dims}"
 

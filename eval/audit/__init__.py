@@ -13,11 +13,11 @@ import numpy as np
 from eval.audit.columns import balance, constants, coverage, prices
 from eval.audit.controls import controls
 from eval.audit.duplicates import exact, near, shared
-from eval.audit.findings import ORDER, Finding
+from eval.audit.findings import CHECKS, ORDER, Finding
 from eval.audit.leakage import answers_in_prompts, scores_and_answers
 from eval.outcomes.matrix import MatrixQuery, OutcomeMatrix
 
-__all__ = ["Finding", "audit"]
+__all__ = ["CHECKS", "Finding", "audit"]
 
 NEAR = 0.8
 """Jaccard similarity from which two prompts are nearly alike."""

@@ -11,6 +11,16 @@ ORDER: tuple[Severity, ...] = ("severe", "warning", "note", "fine")
 """Severe: figures of this data would be wrong. Warning: they may mislead. Note: worth knowing.
 Fine: looked at, nothing found."""
 
+CHECKS = (
+    "always-right", "answer-given-away", "answer-in-prompt", "columns", "constant-answer",
+    "controls", "coverage", "duplicates-across-splits", "duplicates-within-split", "free-models",
+    "ids-with-other-texts", "leave-one-task-out", "missing-not-at-random", "near-duplicates",
+    "never-right", "no-answers", "no-tokens", "one-class", "pool", "prices", "same-column",
+    "score-disagrees", "score-lenient", "shared-with-other", "shuffled-labels", "splits",
+    "splits-differ", "tasks-by-split", "two-answers", "unknown-prices", "unseen-tasks",
+)  # fmt: skip
+"""Names of all findings, ``pool`` of the command among them."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Finding:

@@ -48,7 +48,7 @@ def audit(
     fmt: FormatOption = None,
     allow_pickle: PickleOption = False,
     embedder: Annotated[str, typer.Option(help="As in conclave.yaml.")] = "minilm",
-    seed: Annotated[int, typer.Option(help="Of samples, folds and shuffles.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of samples, folds and shuffles.", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Duplicates, leaks, holes, and controls that must find nothing; the last line is JSON.
@@ -57,16 +57,19 @@ def audit(
     """
     from rich.console import Console
 
-    from eval.audit import Finding, audit_routers, worst_first
+    from eval.audit import CHECKS, Finding, audit_routers, worst_first
     from eval.audit import audit as audited
     from eval.json_ready import json_ready
     from eval.outcomes.pools import pool_of
     from eval.outcomes.readers import read_outcomes
     from eval.routing.embeddings import embedded
-    from experts.errors import DataError
+    from experts.errors import DataError, UnknownName
     from orchestrator.config import Config
     from skills.embedders import make_embedder
 
+    for name in allow or ():
+        if name not in (*CHECKS, "all"):
+            raise UnknownName(name, (*CHECKS, "all"), what="check")
     tell = teller(as_json)
     tell("reading")
     matrix = read_outcomes(data, fmt, allow_pickle=allow_pickle)

@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 @bench.command()
 def serve(
     n: Annotated[int, typer.Option(help="Questions to ask.", min=1)] = 200,
-    seed: Annotated[int, typer.Option(help="Which questions are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Which questions are drawn.", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Help, server start and warm questions over HTTP, on an otherwise idle machine.
@@ -62,7 +62,7 @@ def format_timings(timings: Sequence[Timing]) -> Table:
 @bench.command()
 def decision(
     n: Annotated[int, typer.Option(help="Questions to decide about.", min=20)] = 300,
-    seed: Annotated[int, typer.Option(help="Which questions are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Which questions are drawn.", min=0)] = 0,
     peers: Annotated[bool, typer.Option(help="Time other routers, too, if installed.")] = True,
     as_json: JsonOption = False,
 ) -> None:

@@ -21,6 +21,7 @@ from eval.commands.data_options import (
     of_split,
     teller,
 )
+from eval.commands.narrow import narrowed
 from orchestrator.cli.options import JsonOption
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def cost_of_pass(
     split: SplitOption = "dev",
     fmt: FormatOption = None,
     allow_pickle: PickleOption = False,
-    seed: Annotated[int, typer.Option(help="Of resamples and halves.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of resamples and halves.", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """What a right answer costs with every model, and who the frontier depends on.
@@ -79,7 +80,8 @@ def cost_of_pass(
     """
     from rich.console import Console
 
-    from eval.cost_of_pass.account import FAILURE_PRICES_USD, accounts_of
+    from eval.cost_of_pass.account import accounts_of
+    from eval.cost_of_pass.figures import FAILURE_PRICES_USD
     from eval.cost_of_pass.pool_frontier import frontier_of
     from eval.json_ready import json_ready
     from eval.outcomes.pools import pool_of
@@ -123,10 +125,10 @@ def cost_of_pass(
     if not as_json:
         console = Console(emoji=False)
         for table in format_accounts(accounts, with_person=prices is not None):
-            console.print(table)
+            console.print(narrowed(table, console))
         if found:
             for table in format_frontier(found):
-                console.print(table)
+                console.print(narrowed(table, console))
         for line in format_remarks(accounts, found):
             typer.echo(line)
     typer.echo(json.dumps(json_ready(told)))

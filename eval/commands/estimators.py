@@ -23,7 +23,7 @@ def register(group: typer.Typer) -> None:
 def estimators(
     n: Annotated[int, typer.Option(help="Simulated problems per situation.", min=1000)] = 40_000,
     gates: Annotated[int, typer.Option(help="Simulated calibrations of the gate.", min=50)] = 1000,
-    seed: Annotated[int, typer.Option(help="Of everything drawn.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of everything drawn.", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate: known biases of cost-of-pass from few runs, and estimators without them.

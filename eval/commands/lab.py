@@ -106,7 +106,7 @@ def train(
 @lab.command()
 def evaluate(
     n: Annotated[int, typer.Option(help="Questions a skill, for each kind of wording.")] = 100,
-    seed: Annotated[int, typer.Option(help="Which questions are drawn.")] = 1,
+    seed: Annotated[int, typer.Option(help="Which questions are drawn.", min=0)] = 1,
     folder: Annotated[
         Path | None, typer.Option(help="Folder of trained experts; the package's by default.")
     ] = None,

@@ -125,6 +125,7 @@ def record(
             "cost_usd": summary.cost_usd,
             "judge_usd": summary.judge_usd,
             "stopped_by_budget": summary.stopped_by_budget,
+            "next_call_usd": summary.next_call_usd,
             "given_up": dict(summary.given_up),
         }
         typer.echo(json.dumps(told))
@@ -145,7 +146,12 @@ def format_summary(s: RecordingSummary) -> list[str]:
         lines.append(f"{s.n_ungraded} answers were not graded. Run it again to have them graded.")
     lines += [f"Gave up on {arm}: {why}" for arm, why in s.given_up.items()]
     if s.stopped_by_budget:
-        lines.append("Stopped by the budget. Run it again to go on.")
+        needed = f"the next call may cost up to {s.next_call_usd:.2e} $"
+        lines.append(
+            f"Stopped by the budget: {needed}. Run it again to go on."
+            if s.n_asked
+            else f"The budget is too little for a single call: {needed}. Give a larger --budget."
+        )
     elif not s.given_up:
         lines.append("Next: conclave fit")
     return lines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -46,7 +47,7 @@ def routing(
     embedder: Annotated[
         str, typer.Option(help="As in conclave.yaml; two are joined by a plus.")
     ] = "minilm+hashing-512",
-    seed: Annotated[int, typer.Option(help="Of the folds.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the folds.", min=0)] = 0,
     report: Annotated[
         Path | None, typer.Option(help="Write the findings as one HTML file, with charts.")
     ] = None,
@@ -68,30 +69,37 @@ def routing(
     from eval.outcomes.readers import read_outcomes
     from eval.report import check_target, write_report
     from eval.routing.experiment import experiment_object, run_experiment
+    from eval.routing.policies import BASELINES
     from experts.errors import UnknownName, UserError
-    from orchestrator.config import Config, load_config
+    from orchestrator.config import load_config
     from routers.estimators import ESTIMATORS
     from skills.embedders import make_embedder
 
     for name in routers or ():
+        if name in BASELINES:
+            raise UserError(
+                f"{name} is a baseline, which is always shown: leave out --routers {name}."
+            )
         if name not in ESTIMATORS:
-            raise UnknownName(name, ESTIMATORS, what="router")
+            known = [n for n in ESTIMATORS if n not in BASELINES]
+            raise UnknownName(name, known, what="router")
     if ledger == (data is not None):
         raise UserError("Name the outcomes: either --data FOLDER, or --ledger for your own.")
     if report is not None:
         if unpriced:
             raise UserError("A report is about dollars: leave out --report, or --unpriced.")
         check_target(report)
+    config = load_config(config_file)
     tell = teller(as_json)
     tell("reading")
     if data is None:
-        outcomes = matrix_of_config(load_config(config_file))
+        outcomes = matrix_of_config(config)
     else:
         outcomes = read_outcomes(data, fmt, allow_pickle=allow_pickle)
     matrix = pool_of(outcomes, pool)
     chosen = {n: ESTIMATORS[n] for n in routers} if routers else ESTIMATORS
     experiment = run_experiment(
-        matrix, chosen, make_embedder(embedder), Config(), priced=not unpriced, seed=seed, tell=tell
+        matrix, chosen, make_embedder(embedder), config, priced=not unpriced, seed=seed, tell=tell
     )
     told: dict[str, Any] = {
         "data": "ledger" if data is None else str(data),
@@ -107,7 +115,7 @@ def routing(
         told["report"] = str(report)
     if not as_json:
         Console().print(format_verdict(experiment.verdict))
-        for line in format_answers(experiment.verdict):
+        for line in [*experiment.notes, *format_answers(experiment.verdict)]:
             typer.echo(line)
         if report is not None:
             typer.echo(f"The report is in {report}.")
@@ -189,16 +197,21 @@ def _cells(f: Figures) -> tuple[str, ...]:
 
 
 def format_answers(v: Verdict) -> list[str]:
-    """The two questions, in a sentence each."""
-    e, m = v.equal_paired, v.max_paired
-    lines = []
+    """The two questions, in a sentence each: what was chosen, and what came of it on test."""
+    lines = [] if v.few_queries is None else [v.few_queries]
     if v.priced:
         lines.append(
-            f"As good as the best single model: {v.equal_accuracy.policy} at {e.cost_ratio:.0%} "
-            f"of its cost, {_points(e)}."
+            "No cheaper policy was surely as good as the best single model on train and val."
+            if v.equal_accuracy.policy == "best-single"
+            else "As good as the best single model on train and val: "
+            f"{_chosen(v.equal_accuracy, v.equal_paired, priced=True)}"
         )
-    dollars = f" at {m.cost_ratio:.0%} of its cost" if v.priced else ""
-    lines.append(f"At any price: {v.max_accuracy.policy}, {_points(m)}{dollars}.")
+    lines.append(
+        "At any price: no policy was surely better than the best single model on train and val."
+        if v.max_accuracy.policy == "best-single"
+        else "At any price, the most accurate on train and val: "
+        f"{_chosen(v.max_accuracy, v.max_paired, priced=v.priced)}"
+    )
     for policy, comparisons in v.against.items():
         for name, p in comparisons.items():
             words = "beats" if p.p_value < 0.05 else "does not beat"
@@ -207,6 +220,22 @@ def format_answers(v: Verdict) -> list[str]:
                 "(paired bootstrap)."
             )
     return lines
+
+
+def _chosen(f: Figures, p: Paired, *, priced: bool) -> str:
+    from eval.routing.verdict import MARGIN
+
+    cost = ""
+    if priced:
+        free = math.isnan(p.cost_ratio)
+        cost = " (the best single model is free)" if free else f" at {p.cost_ratio:.0%} of its cost"
+    outcome = {
+        "better": "better",
+        "as good": f"as good, within {MARGIN * 100:g} points",
+        "worse": "worse",
+        "cannot tell": f"{f.n} queries cannot tell",
+    }[p.outcome]
+    return f"{f.policy}{cost}. On test {_points(p)}: {outcome}."
 
 
 def _points(p: Paired) -> str:

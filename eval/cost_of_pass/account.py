@@ -24,14 +24,13 @@ from eval.cost_of_pass.few_runs import (
     plug_in_where_solved,
     with_human,
 )
-from eval.cost_of_pass.figures import pooled
+from eval.cost_of_pass.figures import FAILURE_PRICES_USD, pooled
 from eval.metrics.curves import accuracy_at, cost_at, hull, pareto
 from eval.outcomes.runs import Arm
 from eval.statistics import Resamples, percentile_interval
 from experts.errors import DataError, did_you_mean
 
 Interval = tuple[float, float]
-FAILURE_PRICES_USD = (0.001, 0.01, 0.1, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,9 @@ import numpy as np
 
 from eval.statistics import bootstrap_interval, mean_interval
 
+FAILURE_PRICES_USD = (0.001, 0.01, 0.1, 1.0)
+"""Prices V of a failure that the objective, cost + (1 - score) V, is shown at."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PolicyFigures:
@@ -59,3 +62,13 @@ def pooled(cost_usd: np.ndarray, correct: np.ndarray) -> np.ndarray:
     spent, right = cost_usd.sum(axis=-1), correct.sum(axis=-1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(right > 0, spent / right, np.inf)
+
+
+def cost_ratio(of_usd: np.ndarray | float, to_usd: np.ndarray | float) -> np.ndarray:
+    """of / to; NaN where ``to`` is free: nothing is any share of nothing.
+
+    >>> cost_ratio(np.array([1.0, 1.0]), np.array([4.0, 0.0])).tolist()
+    [0.25, nan]
+    """
+    of, to = np.asarray(of_usd, float), np.asarray(to_usd, float)
+    return np.where(to > 0, of / np.where(to > 0, to, 1.0), np.nan)

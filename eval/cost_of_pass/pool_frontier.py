@@ -20,6 +20,7 @@ from datetime import date
 import numpy as np
 
 from eval.cost_of_pass.few_runs import chosen_and_paid, chosen_by_group, plug_in
+from eval.cost_of_pass.figures import cost_ratio
 from eval.cost_of_pass.frontier import essentialness, frontier, release_gains, technique_gain
 from eval.outcomes.runs import Arm
 from eval.statistics import Resamples, percentile_interval
@@ -176,10 +177,12 @@ class _Frontier:
     def lost(self, without: np.ndarray, with_all: np.ndarray) -> Estimate:
         """(mean without - mean with) / mean without."""
         means = self.draws.means(np.column_stack([without, with_all]))
+        # Where all is free already, nobody is missed.
+        drawn = np.nan_to_num(1 - cost_ratio(means[:, 1], means[:, 0]), nan=0.0)
         before, after = float(without.mean()), float(with_all.mean())
         return Estimate(
             value=(before - after) / before if before > 0 else 0.0,
-            ci=percentile_interval(1 - means[:, 1] / np.maximum(means[:, 0], 1e-300)),
+            ci=percentile_interval(drawn),
         )
 
     def essential(self, families: Sequence[str]) -> tuple[Share, ...]:

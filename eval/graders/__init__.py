@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 
 from eval.graders.checklist import checklist as checklist_grader
+from eval.graders.code import check_tests
 from eval.graders.code import code as code_grader
 from eval.graders.judge import judge_pairwise, judge_pointwise
 from eval.graders.judging import Case, JudgeGrader, Judgement, Judging, as_steps, run_judgings
@@ -101,12 +102,16 @@ def needs_judge(name: str) -> bool:
 
 
 def check_reference(name: str, reference: str) -> None:
-    """Raises DataError for a reference that the grader cannot use, before anything is paid for."""
+    """Raises DataError for a reference that the grader cannot use, before anything is paid for.
+
+    Tests for code are run once, on an answer that says nothing: it must not pass."""
     if needs_judge(name):
         case = Case(query_id="", question="", answer="", reference=reference)
         judging = judge_grader(name)(case, Arm("nobody"))
         next(judging)
         judging.close()
+    elif (bare := _known(name)[0]) == "code":
+        check_tests(reference, **read_settings(bare, code_grader, _known(name)[1]))
     else:
         grader(name)("", reference)
 

@@ -11,6 +11,9 @@ What this does not do: memory is limited per process, so all together may use ``
 as much; the kernel is shared; and answer and tests share an interpreter, so an answer that is made
 to attack its tests (it could patch what they assert with) can pass them. A wrong answer cannot by
 accident: leaving early, in whatever way, is not passing.
+
+A reference that an answer with nothing in it passes is refused (``check_tests``): its tests do not
+run, so every answer would be right.
 """
 
 from __future__ import annotations
@@ -28,10 +31,11 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Annotated, Literal, Self
+from typing import IO, Annotated, Any, Literal, Self
 
 from pydantic import Field
 
+from eval.graders.code_tests import never_run
 from eval.graders.harness import READY
 from experts.errors import DataError, UserError
 
@@ -43,6 +47,8 @@ TRANSIENT_UIDS = range(61_184, 65_520)
 so they own nothing."""
 SYSTEM_FOLDERS = ("/usr", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 MAX_OUTPUT_CHARS = 10_000
+_SHOWN_CHARS = 60
+_NOTHING = "pass"
 START_S = 20.0
 """A sandbox that does not stand by then is broken; on a loaded machine it takes a second or two."""
 
@@ -89,8 +95,9 @@ def code(
     """1 when the reference's tests pass on the answer's code, else 0.
 
     The reference is Python that raises when the answer is wrong: assertions, ``test_`` functions,
-    ``unittest`` cases. It sees what the answer defines as if it stood below it. The answer's code
-    is its Python fences in order, else its whole text. The settings are those of ``CodeLimits``.
+    ``unittest`` cases, ``Test`` classes. It sees what the answer defines as if it stood
+    below it. The answer's code is its Python fences in order, else its whole text. The settings are
+    those of ``CodeLimits``.
 
     Blocks for up to ``wall_s``: in an event loop, call it in a thread.
     """
@@ -119,6 +126,19 @@ def run_tests(
     if not any(block.strip() for block in blocks):
         return CodeRun(passed=False, why="there is no code in the answer", output="")
     return _run(blocks, tests, limits, walls or best_walls())
+
+
+def check_tests(reference: str, **settings: Any) -> None:
+    """Raises DataError for tests that would not run, or that pass without an answer: they are tried
+    on code that defines nothing. UserError where code cannot be run; settings as for ``code``."""
+    passed = code(_NOTHING, reference, **settings)
+    why = never_run(reference) or ("passes without an answer" if passed else "")
+    if why:
+        raise DataError(
+            f"The reference of grader 'code' {why}. It should be tests that raise when the answer "
+            "is wrong, such as 'assert double(2) == 4'; without, every answer would get the same "
+            f"score. It begins: {' '.join(reference.split())[:_SHOWN_CHARS]!r}."
+        )
 
 
 def code_blocks(answer: str) -> list[str]:

@@ -44,23 +44,37 @@ class Optimality:
 def optimality(chosen: np.ndarray, scores: np.ndarray, cost_usd: np.ndarray) -> Optimality:
     """chosen: (n,) columns; scores, cost_usd: (n, n_models). A score above 0 counts as right."""
     rows = np.arange(len(chosen))
-    return optimality_of(scores[rows, chosen], cost_usd[rows, chosen], scores, cost_usd)
+    return optimality_of(
+        scores[rows, chosen],
+        cost_usd[rows, chosen],
+        np.arange(scores.shape[1]) == chosen[:, None],
+        scores,
+        cost_usd,
+    )
 
 
 def optimality_of(
-    score: np.ndarray, paid_usd: np.ndarray, scores: np.ndarray, cost_usd: np.ndarray
+    score: np.ndarray,
+    paid_usd: np.ndarray,
+    asked: np.ndarray,
+    scores: np.ndarray,
+    cost_usd: np.ndarray,
 ) -> Optimality:
-    """The same for any policy, with all that it paid; score, paid_usd: (n,).
+    """The same for any policy, with all that it paid; score, paid_usd: (n,), asked: (n, n_models).
 
-    A policy of several calls can win where no model of the pool does; its points still count.
+    A policy of several calls can win where no model of the pool does; its points still count. The
+    selection is optimal where one model was asked, and that was a cheapest right one: what the
+    decision itself cost is no matter of selection, and is in ``cost``.
     """
     right = scores > 0
     solvable = right.any(axis=1)
     cheapest = np.where(right, cost_usd, np.inf).min(axis=1)
     won, best = score > 0, scores.max(axis=1)
     priced = won & solvable
+    ideal = right & (cost_usd <= cheapest[:, None])
+    selected = (asked.astype(bool).sum(axis=1) == 1) & (asked.astype(bool) & ideal).any(axis=1)
     return Optimality(
-        selection=float((won & (paid_usd <= cheapest))[solvable].mean()) if solvable.any() else 0.0,
+        selection=float(selected[solvable].mean()) if solvable.any() else 0.0,
         accuracy=float(score.sum() / best.sum()) if best.sum() > 0 else 0.0,
         cost=(
             float(cheapest[priced].sum() / paid_usd[priced].sum())

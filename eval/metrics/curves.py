@@ -155,10 +155,13 @@ def cost_save(
 ) -> float:
     """CostSave: largest saving among points at least as accurate as the best single model.
 
-    In (-inf, 1); NaN when no point is that accurate. Source: arXiv:2601.07206.
+    In (-inf, 1); NaN when no point is that accurate, or the best single model is free.
+    Source: arXiv:2601.07206.
     """
     able = accuracy >= best_single
-    return float(1 - cost_usd[able].min() / best_single_cost_usd) if able.any() else float("nan")
+    if not able.any() or best_single_cost_usd <= 0:
+        return float("nan")
+    return float(1 - cost_usd[able].min() / best_single_cost_usd)
 
 
 def pareto_distance(

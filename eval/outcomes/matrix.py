@@ -84,8 +84,11 @@ class OutcomeMatrix:
     def of_models(self, models: Sequence[str]) -> Self:
         """These models' columns, in this order.
 
-        Raises DataError, with the nearest names, for one that the matrix does not have.
+        Raises DataError for one that is named twice and, with the nearest names, for one that the
+        matrix does not have.
         """
+        if twice := sorted({m for m in models if models.count(m) > 1}):
+            raise DataError(f"Named twice: {', '.join(twice)}. Each model plays, or votes, once.")
         for model in models:
             if model not in self.models:
                 raise DataError(
@@ -178,6 +181,8 @@ def matrix_of(
 
 
 def _check_row(row: MatrixRow, source: str) -> None:
+    if not (row.model or "").strip():
+        raise DataError(f"{source}: an outcome of {row.query_id!r} has no model. Name it.")
     where = f"{source}: {row.model!r} on {row.query_id!r}"
     if row.score is not None and not 0 <= row.score <= 1:
         raise DataError(f"{where}: score {row.score:g} is outside [0, 1]. Rescale the scores.")
@@ -271,6 +276,9 @@ def _query(line: str, number: int, path: Path) -> MatrixQuery:
             answer=None if fields.get("answer") is None else str(fields["answer"]),
             split=fields.get("split"),
         )
+        for name in ("query_id", "prompt"):
+            if fields[name] is None:
+                raise DataError(f"{path}, line {number}: {name} is null; it must be a text.")
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise DataError(
             f"{path}, line {number}: {error!r}. A line reads "

@@ -6,6 +6,8 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import numpy as np
+
 from eval.outcomes.matrix import OutcomeMatrix
 from experts.errors import DataError, UnknownName
 
@@ -31,10 +33,14 @@ def pool_of(matrix: OutcomeMatrix, spec: str | None) -> OutcomeMatrix:
         raise DataError(f"{path} is not a JSON list of models: {error}") from None
     if not (isinstance(models, list) and all(isinstance(m, str) for m in models)):
         raise DataError(f'{path} must be a JSON list of model names, like ["a", "b"].')
+    if not models:
+        raise DataError(f"{path} names no model. List those that play.")
     return matrix.of_models(models).complete()
 
 
 def _well_covered(matrix: OutcomeMatrix, without: str | None = None) -> OutcomeMatrix:
+    if np.isnan(matrix.score).all():
+        raise DataError("There are no outcomes: no model has a score on any query.")
     models = [
         m
         for m, share in zip(matrix.models, matrix.coverage(), strict=True)

@@ -48,11 +48,17 @@ class Judge:
 def says_something(completion: Completion) -> bool:
     """Whether a call says what the expert knows: it did not fail, and was not stopped.
 
-    A question that an expert cannot read is one that it gets wrong, today and tomorrow.
+    A question that an expert cannot read, or refuses, is one that it gets wrong, today and
+    tomorrow.
     """
-    if completion.error_code == "context_too_long":
+    if is_unread(completion):
         return True
     return completion.ok and completion.finish_reason != "cancelled"
+
+
+def is_unread(completion: Completion) -> bool:
+    """Whether the question was too long for the expert, or is refused by its content filter."""
+    return completion.error_code in ("context_too_long", "refused")
 
 
 class Grading:
@@ -71,11 +77,9 @@ class Grading:
         for question in questions.values():
             if needs_judge(question.grader) and judge is None:
                 raise _no_judge(question.grader)
-            try:
-                for right in question.right_answers:
-                    check_reference(question.grader, right)
-            except DataError as error:
-                raise DataError(f"Question {question.question[:60]!r}: {error}") from None
+        with _threads() as run:  # tests for code are tried out
+            for _ in run.map(_check, questions.values()):
+                pass  # the first error is raised
         self.judge_usd = 0.0
         """What judging has cost so far."""
 
@@ -133,8 +137,7 @@ class Grading:
         )
 
     def _needs_judge(self, a: Answered) -> bool:
-        unread = a.completion.error_code == "context_too_long"
-        return not unread and needs_judge(self._question(a).grader)
+        return not is_unread(a.completion) and needs_judge(self._question(a).grader)
 
     def _question(self, a: Answered) -> Question:
         return self._questions[a.completion.call.query_id]
@@ -213,8 +216,16 @@ def _no_judge(grader: str) -> ConfigError:
     )
 
 
+def _check(question: Question) -> None:
+    try:
+        for right in question.right_answers:
+            check_reference(question.grader, right)
+    except DataError as error:
+        raise DataError(f"Question {question.question[:60]!r}: {error}") from None
+
+
 def _score(question: Question, a: Answered) -> float:
-    if a.completion.error_code == "context_too_long":
+    if is_unread(a.completion):
         return 0.0
     return question.score(a.completion.text)
 

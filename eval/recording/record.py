@@ -2,14 +2,15 @@
 
 Resumable: what the ledger already holds of these weights is not asked again, and every call is
 kept the moment its batch is done, so an interruption loses nothing that was paid. A budget is kept
-beforehand: a batch is as large as what is left allows, were every answer as long as it may be. Only
-loading a model, whose seconds nobody knows before, can pass it.
+beforehand: a batch is as large as what is left allows, were every answer as long as it may be, and
+an attempt that may have been paid is not repeated. Only loading a model, whose seconds nobody knows
+before, and a server that bills more tokens than it was allowed can pass it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from eval.questions import GREEDY, Question
 from eval.recording.grading import Answered, Grading, Judge, says_something
@@ -55,6 +56,8 @@ class RecordingSummary:
     """Judging included."""
     judge_usd: float
     stopped_by_budget: bool
+    next_call_usd: float
+    """The most that the call may cost for which too little was left, grading included; else 0."""
     given_up: Mapping[str, str]
     """Arms that nobody answers for, and why."""
 
@@ -113,7 +116,7 @@ async def record_outcomes(
         spent += sum(c.cost_usd for c in completions)
         n_failed += sum(not c.ok for c in completions)
 
-    stopped = False
+    stopped, next_call_usd = False, 0.0
     while batch := queue.next_batch():
         calls = [
             by_id[q].call(arm, _sampling(sample, max_tokens), sample=sample)
@@ -121,10 +124,13 @@ async def record_outcomes(
         ]
         n_now = _n_affordable(calls, pool, grading, left_usd())
         if not n_now:
-            stopped = True
+            stopped, next_call_usd = True, _most_usd(calls[0], pool, grading)
             break
         queue.taken(n_now)
-        await call_experts(calls[:n_now], experts, keep)
+        now = calls[:n_now]
+        if budget_usd is not None:  # retries stay within what was reserved
+            now = [replace(c, max_cost_usd=pool.card(c.arm.expert).most_usd(c)) for c in now]
+        await call_experts(now, experts, keep)
         n_asked += n_now
         ungraded += await grading.grade(
             [a for a in done if says_something(a.completion)], left_usd()
@@ -146,6 +152,7 @@ async def record_outcomes(
         cost_usd=spent + grading.judge_usd,
         judge_usd=grading.judge_usd,
         stopped_by_budget=stopped,
+        next_call_usd=next_call_usd,
         given_up=queue.given_up,
     )
 
@@ -189,10 +196,14 @@ def _n_affordable(
         return len(calls)
     reserved = 0.0
     for n, call in enumerate(calls):
-        reserved += pool.card(call.arm.expert).most_usd(call) + grading.most_usd(call)
+        reserved += _most_usd(call, pool, grading)
         if reserved > left_usd:
             return n
     return len(calls)
+
+
+def _most_usd(call: Call, pool: Pool, grading: Grading) -> float:
+    return pool.card(call.arm.expert).most_usd(call) + grading.most_usd(call)
 
 
 def _hopeless(completions: Sequence[Completion]) -> str | None:

@@ -31,6 +31,12 @@ def check_target(path: Path) -> None:
         raise DataError(f"{path} is a folder. Name the file that the report becomes: report.html.")
     if not path.absolute().parent.is_dir():
         raise DataError(f"There is no folder {path.absolute().parent} to write {path.name} in.")
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        beside.touch()  # rights do not tell: root has them all, and /proc takes nothing
+        beside.unlink()
+    except OSError as error:
+        raise DataError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
 def write_report(path: Path, figures: ReportFigures, made: Made) -> None:

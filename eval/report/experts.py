@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eval.cost_of_pass.figures import cost_ratio
 from eval.report.resampling import interval
 from eval.routing.points import Point, Sides
 from routers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS
@@ -79,7 +80,7 @@ def expert_figures(
                 only_right=float(alone[:, j].mean()),
                 asked_equal=float(equal.test_asked[:, j].mean()),
                 asked_best=float(best.test_asked[:, j].mean()),
-                dollars_best=float(paid[j] / max(float(paid.sum()), 1e-300)),
+                dollars_best=float(cost_ratio(paid[j], paid.sum())),
                 objective_rise=rise,
                 objective_rise_ci=rise_ci,
                 accuracy_loss=loss,
@@ -121,8 +122,8 @@ def _without(
     )
 
     def statistic(means: np.ndarray) -> np.ndarray:
-        before = np.maximum(means[..., 0], 1e-300)
-        return np.stack([means[..., 1] / before - 1, means[..., 2] - means[..., 3]], axis=-1)
+        rise = np.nan_to_num(cost_ratio(means[..., 1], means[..., 0]) - 1, nan=0.0)
+        return np.stack([rise, means[..., 2] - means[..., 3]], axis=-1)
 
     rise, loss = statistic(values.mean(axis=0))
     low, high = interval(values, statistic, seed=seed)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eval.cost_of_pass.figures import cost_ratio
 from eval.metrics.curves import hull
 from eval.metrics.reliability import ReliabilityBin, aurc, ece, reliability, risk_coverage
 from eval.report.experts import ExpertFigures, expert_figures
@@ -19,8 +20,6 @@ from eval.routing.points import Point, Sides, most_accurate
 from eval.routing.verdict import Figures, Verdict
 
 BASELINES = ("best-single", "cheapest", "best-per-task", "random", "oracle")
-OUT_OF_REACH = ("oracle", "best-per-task")
-"""Policies that are told what a router cannot know: who is right, or the task."""
 COMPOSITION = "composition"
 PRICE_STEPS = np.geomspace(0.05, 300, 28)
 """Prices of a failure that the objective is drawn at, as multiples of the break-even price."""
@@ -48,6 +47,7 @@ class Pick:
     """In accuracy, against the best single model."""
     difference_ci: Interval
     cost_ratio: float
+    """NaN where the best single model is free."""
     cost_ratio_ci: Interval
 
     @property
@@ -181,11 +181,13 @@ def _pick(figures: Figures, points: Sequence[Point], single: Point, seed: int) -
     )
 
     def statistic(means: np.ndarray) -> np.ndarray:
-        ratio = means[..., 2] / np.maximum(means[..., 3], 1e-300)
+        ratio = cost_ratio(means[..., 2], means[..., 3])
         return np.stack([means[..., 0] - means[..., 1], ratio], axis=-1)
 
     difference, ratio = statistic(values.mean(axis=0))
     low, high = interval(values, statistic, seed=seed)
+    if point is single:
+        ratio = low[1] = high[1] = 1.0  # also where it is free
     return Pick(
         figures=figures,
         point=point,
@@ -276,11 +278,15 @@ def _objective(
     alone = np.column_stack([_at_price([single], v) for v in prices_usd])
     n = len(prices_usd)
     low, high = interval(
-        np.column_stack([at[leader], alone]), lambda m: m[..., :n] / m[..., n:], seed=seed
+        np.column_stack([at[leader], alone]),
+        lambda m: cost_ratio(m[..., :n], m[..., n:]),
+        seed=seed,
     )
     return Objective(
         prices_usd=prices_usd,
-        relative={name: values.mean(axis=0) / alone.mean(axis=0) for name, values in at.items()},
+        relative={
+            name: cost_ratio(values.mean(axis=0), alone.mean(axis=0)) for name, values in at.items()
+        },
         low=low,
         high=high,
         leader=leader,

@@ -14,7 +14,7 @@ from datetime import date
 from importlib.resources import files
 
 from eval.report import charts, frontier_chart, words
-from eval.report.figures import OUT_OF_REACH, Believed, ReportFigures, is_composition
+from eval.report.figures import Believed, ReportFigures, is_composition
 from eval.report.frontier_chart import policy_class
 from eval.report.markup import Child, Html, element, joined, raw
 from eval.report.tables import (
@@ -27,6 +27,7 @@ from eval.report.tables import (
     task_table,
 )
 from eval.report.writing import percent, points, points_range, price
+from eval.routing.points import TOLD
 
 HARDLY_ASKED = 0.005
 """Share of the queries below which a model is not in the chart of who is asked."""
@@ -192,7 +193,7 @@ def _policies(f: ReportFigures) -> Html:
             "Each at its most accurate setting, chosen on the development queries. Dollars per "
             "right answer alone would crown the weakest model, so they stand beside what keeps "
             "them honest. The policies "
-            f"{' and '.join(OUT_OF_REACH)} are told what no router can know.",
+            f"{' and '.join(TOLD)} are told what no router can know.",
         ),
         policy_table(f),
         element("dl", *told, element("div", element("dt", "others"), element("dd", words.ROUTER))),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from eval.cost_of_pass.figures import cost_ratio
 from eval.report.figures import Believed, ReportFigures
 from eval.report.markup import Child, Html, element, joined
 from eval.report.writing import (
@@ -96,7 +97,7 @@ def objective_table(f: ReportFigures) -> Html:
             [
                 name,
                 *(
-                    f"{dollars(of[v])} ({percent(of[v] / max(single[v], 1e-300), digits=0)})"
+                    f"{dollars(of[v])} ({percent(float(cost_ratio(of[v], single[v])), digits=0)})"
                     for v in prices
                 ),
             ]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from eval.report.figures import Pick, ReportFigures
 from eval.report.writing import dollars, percent, percent_range, points, points_range
+from eval.routing.verdict import MARGIN
 
 POLICIES = {
     "best-single": "one model for every query, the most accurate on the development queries",
@@ -20,8 +22,6 @@ POLICIES = {
 """What the policies do; every other one is a router that predicts P(right) of each model from the
 query and asks the one with the most P(right) - cost / V."""
 ROUTER = "a learned router: asks the one model with the most P(right) − cost / V"
-_DIFFERENCE = 0.005
-"""Half a point: a loss that an interval may hold and still be called as good."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,15 +44,15 @@ def title(f: ReportFigures) -> str:
     cheaper = not f.equal.is_the_single and f.equal.cost_ratio_ci[1] < 1 and high >= 0
     better = f.best.difference_ci[0] > 0
     gain = f"{points(f.best.difference).lstrip('+')} points better"
-    at_most = f"at {percent(f.best.cost_ratio, digits=0)} of it"
     as_good = (
-        f"{'As' if low >= -_DIFFERENCE else 'About as'} good as {f.best_model} at "
+        f"{'As good as' if low >= -MARGIN else 'Not shown to be worse than'} {f.best_model} at "
         f"{percent(f.equal.cost_ratio, digits=0)} of its cost"
     )
+    at_most = _cost(f.best)
     if cheaper and better:
-        return f"{as_good}; {gain} {at_most}"
+        return f"{as_good}; {gain} {at_most.replace('of its cost', 'of it')}"
     if better:
-        return f"{gain} than {f.best_model}, {at_most.replace('of it', 'of its cost')}"
+        return f"{gain} than {f.best_model}, {at_most}"
     if cheaper:
         return as_good
     return f"Nothing here is shown to beat {f.best_model}"
@@ -65,8 +65,8 @@ def _equal(f: ReportFigures) -> AnswerText:
         return AnswerText(
             question=question,
             figure="100 %",
-            answer=f"No: nothing that was tried held {f.best_model}'s accuracy for less.",
-            evidence="On the development queries no cheaper policy was as accurate.",
+            answer=f"No: nothing that was tried surely held {f.best_model}'s accuracy for less.",
+            evidence="On the development queries no cheaper policy was surely as accurate.",
         )
     low, high = pick.difference_ci
     ratio = percent(pick.cost_ratio, digits=0)
@@ -77,14 +77,14 @@ def _equal(f: ReportFigures) -> AnswerText:
         )
     elif pick.cost_ratio_ci[1] >= 1:
         verdict = (
-            f"Not shown: {pick.figures.policy} holds {f.best_model}'s accuracy, at {ratio} of its "
-            "cost."
+            f"Not shown: {pick.figures.policy} may be no cheaper than {f.best_model}; on test it "
+            f"cost {ratio} of it."
         )
-    elif low >= -_DIFFERENCE:
+    elif low >= -MARGIN:
         verdict = f"Yes: {pick.figures.policy} is as good as {f.best_model} at {ratio} of its cost."
     else:
         verdict = (
-            f"Probably: {pick.figures.policy} costs {ratio} of {f.best_model}, and no loss of "
+            f"Perhaps: {pick.figures.policy} costs {ratio} of {f.best_model}, and no loss of "
             f"accuracy is shown; {len(pick.point.test_score)} queries cannot exclude one of "
             f"{points(-low).lstrip('+')} points."
         )
@@ -107,14 +107,22 @@ def _any_price(f: ReportFigures) -> AnswerText:
     how = (
         "better than" if low > 0 else "worse than" if high < 0 else "not shown to differ from"
     )  # fmt: skip
-    ratio = percent(pick.cost_ratio, digits=0)
     return AnswerText(
         question=question,
         figure=f"{points(pick.difference)} points",
         answer=f"Right on {percent(pick.figures.accuracy)} of the queries, {how} {f.best_model}'s "
-        f"{percent(single.accuracy)}: {pick.figures.policy}, at {ratio} of its cost.",
+        f"{percent(single.accuracy)}: {pick.figures.policy}, {_cost(pick)}.",
         evidence=_evidence(pick, single.accuracy),
     )
+
+
+def _cost(pick: Pick) -> str:
+    """Of a pick, beside the best single model's."""
+    if math.isnan(pick.cost_ratio):
+        return (
+            f"for ${dollars(pick.figures.cost_usd_per_1k)} per 1000 queries where that one is free"
+        )
+    return f"at {percent(pick.cost_ratio, digits=0)} of its cost"
 
 
 def _evidence(pick: Pick, single_accuracy: float) -> str:

@@ -24,6 +24,8 @@ class Experiment:
     sides: Sides
     points: list[Point]
     verdict: Verdict
+    notes: tuple[str, ...]
+    """What was left out, and why."""
     decision_usd: float
     """Charged to every policy that decides: seconds of embedding, at the price of the machine."""
 
@@ -44,9 +46,16 @@ def run_experiment(
     vectors = embedded(prompts, embedder, config.data_dir / "embeddings")
     sides = sides_of(matrix, vectors, priced=priced, seed=seed)
     decision_usd = decision_seconds(embedder, prompts) * config.host_usd_per_s
-    points = all_points(sides, estimators, decision_usd=decision_usd, on_stage=tell)
+    notes: list[str] = []
+    points = all_points(
+        sides, estimators, decision_usd=decision_usd, on_stage=tell, on_note=notes.append
+    )
     return Experiment(
-        sides=sides, points=points, verdict=verdict_of(points), decision_usd=decision_usd
+        sides=sides,
+        points=points,
+        verdict=verdict_of(points),
+        notes=tuple(notes),
+        decision_usd=decision_usd,
     )
 
 
@@ -58,6 +67,7 @@ def experiment_object(experiment: Experiment) -> dict[str, Any]:
         "n_dev": len(sides.dev),
         "n_test": len(sides.test),
         "decision_usd": experiment.decision_usd,
+        "warnings": [*experiment.notes, *filter(None, [experiment.verdict.few_queries])],
         **verdict_object(experiment.verdict),
     }
     if sides.priced:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from eval.cost_of_pass.figures import FAILURE_PRICES_USD, cost_ratio
 from eval.metrics.arena import arena_score, optimality_of, robustness
 from eval.metrics.curves import (
     aiq,
@@ -31,12 +32,8 @@ from eval.metrics.curves import (
 )
 from eval.metrics.reliability import aurc, ece
 from eval.outcomes.matrix import OutcomeMatrix
-from eval.routing.points import Point, cheapest_as_good, most_accurate
+from eval.routing.points import TOLD, Point, cheapest_as_good, most_accurate
 from experts.errors import DataError
-
-FAILURE_PRICES_USD = (0.001, 0.01, 0.1, 1.0)
-NOT_COMPARED = ("oracle", "best-per-task")
-"""Policies that are told what no policy knows: they set no frontier and no largest cost."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,10 +60,11 @@ class PolicyMetrics:
     gap_at_oracle: float
     perf_gain: float
     perf_gain_peak: float
-    cost_save: float
-    """1 - cost / the best single model's, at the setting chosen to be as accurate."""
+    cost_save: float | None
+    """1 - cost / the best single model's, at the setting chosen to be as accurate; None where that
+    model is free."""
     cost_save_peak: float | None
-    """None when no setting is as accurate on test."""
+    """None when no setting is as accurate on test, or the best single model is free."""
     pareto_distance: float | None
     """None for policies that set no frontier: they may lie beyond it."""
     regret: float
@@ -133,7 +131,7 @@ class _Field:
         self.single = by_policy["best-single"][0]
         self.best_score = test.score.max(axis=1)
         models = test.cost_usd.mean(axis=0) * 1000, test.score.mean(axis=0)
-        curves = [_curve(some) for name, some in by_policy.items() if name not in NOT_COMPARED]
+        curves = [_curve(some) for name, some in by_policy.items() if name not in TOLD]
         self.all_costs, self.all_accuracies = np.concatenate([*curves, np.array(models)], axis=1)
         self.max_cost = float(self.all_costs.max())
         self.zero_aiq = aiq(*models, self.max_cost)
@@ -160,8 +158,9 @@ class _Field:
         single_cost = float(self.single.test_cost.mean()) * 1000
         # An expectation over models (random) has no choices to be judged.
         chooses = top.test_asked.dtype == bool
-        optimal = optimality_of(score, paid, self.test.score, self.test.cost_usd)
+        optimal = optimality_of(score, paid, top.test_asked, self.test.score, self.test.cost_usd)
         own_aiq = aiq(cost, accuracy, self.max_cost)
+        saved = float(1 - cost_ratio(as_good.test_cost.mean() * 1000, single_cost))
         peak = cost_save(cost, accuracy, single_accuracy, single_cost)
         binary = top.test_p is not None and len(score) > 0
         share, reached = self.strong_curve(some)
@@ -183,11 +182,11 @@ class _Field:
             gap_at_oracle=gap(average, self.oracle_average),
             perf_gain=gain(float(score.mean()), single_accuracy),
             perf_gain_peak=perf_gain(accuracy, single_accuracy),
-            cost_save=float(1 - as_good.test_cost.mean() * 1000 / single_cost),
+            cost_save=None if np.isnan(saved) else saved,
             cost_save_peak=None if np.isnan(peak) else peak,
             pareto_distance=(
                 None
-                if name in NOT_COMPARED
+                if name in TOLD
                 else pareto_distance(cost, accuracy, self.all_costs, self.all_accuracies)
             ),
             regret=float((self.best_score - score).mean()),

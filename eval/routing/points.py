@@ -25,8 +25,11 @@ PRICE_FACTORS = (*np.geomspace(0.02, 0.8, 12), *np.geomspace(1, 100, 20))
 what it gets wrong: its mean cost over its error rate."""
 _FREE_USD = 1e-6
 """Stands for that price where the best single model is free."""
-NOT_POLICIES = ("oracle", "best-per-task", "random")
-"""Baselines that are told what no policy knows, or that nobody would choose."""
+TOLD = ("oracle", "best-per-task")
+"""Baselines that are told what no router can know, who is right or the task: they set no frontier
+and no largest cost."""
+NOT_POLICIES = (*TOLD, "random")
+"""With the one that nobody would choose."""
 SPARE = 0.5
 """Standard errors of a paired difference within which two policies count as equally good."""
 

@@ -9,18 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from eval.cost_of_pass.figures import pooled
+from eval.cost_of_pass.figures import FAILURE_PRICES_USD, cost_ratio, pooled
 from eval.metrics.curves import hull
 from eval.routing.points import NOT_POLICIES, Point, cheapest_as_good, most_accurate
-from eval.statistics import bootstrap_interval, mean_interval
+from eval.statistics import bootstrap_interval, mean_interval, resampled
 from routers.estimators import DEFAULT_ESTIMATOR
 
 COMPARED_AGAINST = ("knn", "best-per-task")
-OBJECTIVE_PRICES_USD = (0.001, 0.01, 0.1, 1.0)
+MARGIN = 0.005
+"""Half a point of accuracy: a loss that an interval may hold and still be called as good."""
+FEW_QUERIES = 100
+"""Below so many, a share of right answers is uncertain by 10 points."""
+Outcome = Literal["better", "as good", "worse", "cannot tell"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,6 +53,17 @@ class Paired:
     p_value: float
     """One-sided bootstrap: how often resamples show no advantage."""
     cost_ratio: float
+    """NaN where the other is free, or costs are unknown."""
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the interval lets one say."""
+        low, high = self.ci
+        if high < 0:
+            return "worse"
+        if low > 0:
+            return "better"
+        return "as good" if low >= -MARGIN else "cannot tell"
 
 
 def figures_of(point: Point, *, seed: int = 0) -> Figures:
@@ -64,21 +79,24 @@ def figures_of(point: Point, *, seed: int = 0) -> Figures:
         cost_of_pass_ci=bootstrap_interval(
             lambda rows: pooled(cost[rows], score[rows]), len(score), seed=seed
         ),
-        objective_usd={v: float((cost + (1 - score) * v).mean()) for v in OBJECTIVE_PRICES_USD},
+        objective_usd={v: float((cost + (1 - score) * v).mean()) for v in FAILURE_PRICES_USD},
     )
 
 
 def paired(point: Point, other: Point, *, n_resamples: int = 5000, seed: int = 0) -> Paired:
     """Bootstrap over queries of the difference in accuracy on test."""
     gap = point.test_score - other.test_score
-    rows = np.random.default_rng(seed).integers(0, len(gap), size=(n_resamples, len(gap)))
-    means = np.sort(gap[rows].mean(axis=1))
+    means = np.sort(
+        resampled(lambda rows: gap[rows].mean(axis=1), len(gap), n_resamples=n_resamples, seed=seed)
+    )
     low, high = means[int(0.025 * n_resamples)], means[int(0.975 * n_resamples) - 1]
     return Paired(
         difference=float(gap.mean()),
         ci=(float(low), float(high)),
         p_value=float((means <= 0).mean()),
-        cost_ratio=float(point.test_cost.mean() / max(float(other.test_cost.mean()), 1e-300)),
+        cost_ratio=1.0
+        if point is other
+        else float(cost_ratio(point.test_cost.mean(), other.test_cost.mean())),
     )
 
 
@@ -97,8 +115,22 @@ class Verdict:
     """The most accurate policy, and the router that ships, against simple baselines."""
     curve: tuple[Figures, ...]
     """The points on the development hull, judged on test, cheapest first; none without prices."""
+    n_dev: int
+    """Queries that everything was chosen on."""
     priced: bool
     """False: every dollar is unknown (NaN)."""
+
+    @property
+    def few_queries(self) -> str | None:
+        """What to say where there are too few queries to choose on, or to judge on."""
+        n_test = self.best_single.n
+        if min(self.n_dev, n_test) >= FEW_QUERIES:
+            return None
+        return (
+            f"Few queries: {self.n_dev} to choose on, {n_test} to judge on. With less than "
+            f"{FEW_QUERIES} of either, luck decides what is picked and what comes of it: record "
+            "more."
+        )
 
 
 def verdict_of(points: Sequence[Point]) -> Verdict:
@@ -129,6 +161,7 @@ def verdict_of(points: Sequence[Point]) -> Verdict:
             for point in (best, tops.get(DEFAULT_ESTIMATOR, best))
         },
         curve=tuple(figures_of(real[i]) for i in hull(cost, accuracy)) if priced else (),
+        n_dev=len(single.dev_score),
         priced=priced,
     )
 
@@ -155,6 +188,7 @@ def verdict_object(v: Verdict) -> dict[str, Any]:
             "cost_ratio": round(p.cost_ratio, 4),
             "difference": round(p.difference, 4),
             "ci": [round(x, 4) for x in p.ci],
+            "verdict": p.outcome,
         }
 
     return {

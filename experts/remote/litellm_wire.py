@@ -113,6 +113,8 @@ def _explained(error: Exception, api_key: str | None) -> WireError:
     message = _without_secrets(str(error), api_key)
     if type(error).__name__ == "ContextWindowExceededError":
         return WireError(message, code="context_too_long", status=status)
+    if type(error).__name__ == "ContentPolicyViolationError":
+        return WireError(message, code="refused", status=status)
     if _chain(error) & _NEVER_SENT:
         return WireError(message, code="unreachable", is_transient=True)
     response = getattr(error, "response", None)

@@ -34,11 +34,14 @@ def register(app: typer.Typer) -> None:
 def doctor(as_json: JsonOption = False, config_file: ConfigOption = None) -> None:
     """Check this machine and configuration. Exit code 1 when something does not work."""
     from orchestrator.config import load_config
+    from orchestrator.reachable import servers_of
 
     config = load_config(config_file)
     checks: list[Callable[[Config], Finding]] = [
         _python, _torch, _experts, _embedder, _router, _ledger,
     ]  # fmt: skip
+    if servers_of(config):
+        checks.insert(checks.index(_experts) + 1, _servers)
     findings = [_guarded(check, config) for check in checks]
     if as_json:
         typer.echo(json.dumps({"findings": [asdict(f) for f in findings]}))
@@ -80,13 +83,34 @@ def _experts(config: Config) -> Finding:
 
     experts = make_experts(config)
 
+    here = {n: e for n, e in experts.items() if isinstance(e, LocalExpert)}
+    elsewhere = [name for name in experts if name not in here]
+
     async def load_all() -> None:
-        for expert in experts.values():
-            if isinstance(expert, LocalExpert):
-                await expert.load()
+        for expert in here.values():
+            await expert.load()
 
     asyncio.run(load_all())
-    return Finding("experts", "ok", f"{len(experts)} load: {', '.join(experts)}")
+    told = [f"{len(here)} load: {', '.join(here)}"] if here else []
+    told += [f"{len(elsewhere)} are elsewhere: {', '.join(elsewhere)}"] if elsewhere else []
+    return Finding("experts", "ok", "; ".join(told))
+
+
+def _servers(config: Config) -> Finding:
+    import asyncio
+
+    from orchestrator.reachable import reach, servers_of
+
+    reached = asyncio.run(reach(servers_of(config)))
+    problems = [f"{r.expert}: {r.problem}" for r in reached if r.problem]
+    doubts = [f"{r.expert}: {r.doubt}" for r in reached if r.doubt]
+    if problems or doubts:
+        return Finding(
+            "servers", "problem" if problems else "warning", ". ".join(problems + doubts) + "."
+        )
+    return Finding(
+        "servers", "ok", f"{len(reached)} answer: {', '.join(r.expert for r in reached)}"
+    )
 
 
 def _embedder(config: Config) -> Finding:

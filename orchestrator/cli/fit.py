@@ -56,6 +56,8 @@ def format_fit(report: Mapping[str, Any]) -> Table:
 
     table = Table("fitted on", "", title_justify="left")
     table.add_row("questions", str(report["n_questions"]))
+    if left_out := report.get("left_out"):
+        table.add_row("left out: an expert failed at them", str(len(left_out)))
     table.add_row("recorded calls", str(report["n_calls"]))
     table.add_row("right category, blind", f"{report['category_accuracy_blind']:.1%}")
     table.add_row("calibration error (ECE), blind", f"{report['ece_blind']:.3f}")

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from experts.expert import Expert, TellingExpert
-from experts.values import Call, Completion
+from experts.values import Call, Completion, encodable
 
 log = logging.getLogger(__name__)
 
 _GRACE_S = 2.0
+_MOST_TOKENS = 2**53
+"""What SQLite and JSON hold exactly; no model reads as many."""
 
 Experts = Mapping[str, Expert]
 Recorder = Callable[[Sequence[Completion]], None]
@@ -91,7 +94,8 @@ class _Batch:
         return [i for i in range(self._n) if i not in self.done]
 
     def take(self, told: Sequence[Numbered]) -> None:
-        fresh = [(i, _late(c) if self.is_late else c) for i, c in told if i not in self.done]
+        heard = [(i, storable(c)) for i, c in told if i not in self.done]
+        fresh = [(i, _late(c) if self.is_late else c) for i, c in heard]
         if not fresh:
             return
         try:
@@ -114,6 +118,27 @@ async def _stopped(work: asyncio.Future[None]) -> None:
     """Cancel the work, and wait for its bill."""
     work.cancel()
     await asyncio.gather(work, return_exceptions=True)
+
+
+def storable(completion: Completion) -> Completion:
+    """The completion itself, or a failed one in the place of what no ledger can hold: it would take
+    the rest of its batch with it."""
+    usage = completion.usage
+    tokens = usage.input_tokens, usage.output_tokens, completion.n_batch
+    money_and_time = completion.cost_usd, completion.latency_s, completion.load_s
+    try:
+        for text in (completion.text, completion.answer, completion.error or ""):
+            encodable(text)
+        if not all(0 <= n <= _MOST_TOKENS for n in tokens):
+            raise ValueError(f"it counts {usage.input_tokens} and {usage.output_tokens} tokens")
+        if not all(0 <= x < math.inf for x in money_and_time):
+            raise ValueError(f"it costs {completion.cost_usd} $ and took {completion.latency_s} s")
+    except ValueError as error:
+        log.error("expert %s: a completion is no good: %s", completion.call.arm, error)
+        return failed(completion.call, error)
+    if completion.logprob is not None and not math.isfinite(completion.logprob):
+        return replace(completion, logprob=None)
+    return completion
 
 
 def _patience_s(calls: Iterable[Call]) -> float | None:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from experts.expert import Expert
 from experts.values import Call, Completion, Delta, Usage
 from orchestrator.answer import Answer
-from orchestrator.drivers.calling import Experts, Recorder, call_experts, failed
+from orchestrator.drivers.calling import Experts, Recorder, call_experts, failed, storable
 from orchestrator.drivers.run import Run
 
 log = logging.getLogger(__name__)
@@ -115,6 +115,7 @@ async def _listen(
     if completion is None:
         silence = RuntimeError("the stream ended without a completion")
         completion = replace(failed(call, silence), text=text, usage=usage)
+    completion = storable(completion)
     record([completion])
     tell(completion)
 

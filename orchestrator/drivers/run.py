@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from experts.expert import Pool
 from experts.values import Call, Completion, Limits
@@ -72,11 +73,19 @@ class Run:
                 elif reason := self._limit_hit(call):
                     self._settled[i] = _refusal(call, reason)
                     continue
+                else:
+                    self._calls[i] = self._with_allowance(call)
                 self._n_calls += 1
             self.pending = [c for i, c in enumerate(self._calls) if i not in self._settled]
             if self.pending:
                 return
             reply = list(self._settled.values())
+
+    def _with_allowance(self, call: Call) -> Call:
+        """The call with what was reserved for it, so that its retries do not pass the limit."""
+        if self._limits.max_cost_usd is None or self._pool is None:
+            return call
+        return replace(call, max_cost_usd=self._pool.card(call.arm.expert).most_usd(call))
 
     def _limit_hit(self, call: Call) -> str | None:
         """Why this call must not be made. Its dollars are bounded before it is made and reserved

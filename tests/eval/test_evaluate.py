@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from eval.outcomes.matrix import OutcomeMatrix, write_matrix
 from eval.outcomes.pools import POOLS
 from eval.outcomes.readers import READERS
-from experts.errors import DataError, UnknownName, UserError
+from experts.errors import ConfigError, DataError, UnknownName, UserError
 from orchestrator.cli.command import app
 from routers.estimators import ESTIMATORS
 from tests.eval.synthetic import SPECIALISTS, outcomes
@@ -54,8 +54,11 @@ def test_a_table_the_answers_and_json_in_the_last_line(data: Path) -> None:
     for name in ("best-single", "oracle", "knn", "composition"):
         assert name in {p["name"] for p in told["policies"]}
         assert name in result.stdout
-    assert "As good as the best single model:" in result.stdout
-    assert "At any price:" in result.stdout
+    assert "As good as the best single model on train and val: " in result.stdout
+    assert "At any price, the most accurate on train and val: " in result.stdout
+    assert "Few queries: 72 to choose on, 24 to judge on." in result.stdout
+    [warning] = told["warnings"]
+    assert warning.startswith("Few queries")
     assert (told["n_models"], told["n_dev"], told["n_test"], told["seed"]) == (6, 72, 24, 0)
     assert "report" not in told
     assert "embedding 96 prompts" in result.stderr
@@ -95,6 +98,13 @@ def test_what_is_wrong_is_said_before_the_work(data: Path, tmp_path: Path) -> No
         run("--data", data, "--report", tmp_path)
     with pytest.raises(UnknownName, match="Did you mean 'knn'"):
         run("--data", data, "--routers", "knnn")
+    with pytest.raises(UserError, match="best-single is a baseline, which is always shown"):
+        run("--data", data, "--routers", "best-single")
+    with pytest.raises(ConfigError, match=r"There is no .*nowhere\.yaml"):
+        run("--data", data, "--config", tmp_path / "nowhere.yaml")
+    with pytest.raises(DataError, match=r"/proc/r\.html cannot be written"):
+        run("--data", data, "--report", "/proc/r.html")
+    assert run("--data", data, "--seed", -1).exit_code == 2
     with pytest.raises(DataError, match="does not exist"):
         run("--data", tmp_path / "nowhere")
     with pytest.raises(DataError, match="Unknown format 'conclav'"):
@@ -151,7 +161,7 @@ def test_the_page_names_what_there_is() -> None:
     for option in re.findall(r"`(--[a-z-]+)", DOCS):
         assert option in {
             "--data", "--pool", "--routers", "--format", "--allow-pickle", "--embedder", "--seed",
-            "--report", "--json", "--unpriced",
+            "--report", "--json", "--unpriced", "--config",
         }  # fmt: skip
     for name in ("knn", "ridge"):
         assert name in ESTIMATORS
@@ -205,7 +215,7 @@ def test_without_prices_accuracy_is_judged_and_no_dollar_is_told(free_data: Path
     assert "field" not in told
     assert "composition" not in result.stdout
     assert "As good as the best single model" not in result.stdout
-    [line] = [x for x in result.stdout.splitlines() if x.startswith("At any price:")]
+    [line] = [x for x in result.stdout.splitlines() if x.startswith("At any price")]
     assert "cost" not in line
 
 
@@ -242,3 +252,11 @@ def test_the_figures_of_the_field_are_in_the_last_line(tmp_path: Path) -> None:
         assert 0 <= policy["accuracy"] <= 1
         assert policy["cost_usd_per_1k"] > 0
     assert policies["oracle"]["regret"] == 0
+
+
+def test_the_configuration_is_heeded(data: Path, tmp_path: Path) -> None:
+    config = tmp_path / "dear.yaml"
+    config.write_text(f"host_usd_per_s: 1000\ndata_dir: {tmp_path / 'kept'}\n")
+    result = run("--data", data, *QUICK, "--json", "--unpriced", "--config", config)
+    assert json.loads(result.stdout)["decision_usd"] > 0.001  # by default, millionths at most
+    assert list((tmp_path / "kept" / "embeddings").glob("*.npy"))

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from eval.cost_of_pass.few_runs import (
     chosen_and_paid,
+    jackknife_bias,
     plug_in,
     plug_in_where_solved,
     until_successes,
@@ -98,3 +99,18 @@ def test_what_cannot_be_estimated_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 2 runs"):
         chosen_and_paid(cost[:, None, :1], right[:, None, :1], HUMAN_USD)
     assert np.isnan(until_successes(cost, np.zeros_like(right), 1)).all()
+
+
+def test_the_bias_of_a_pooled_ratio_by_hand() -> None:
+    """Quenouille: (n - 1) (mean of the ratios without one question - the ratio)."""
+    cost, right = np.array([1.0, 2.0, 3.0]), np.array([1, 1, 0])
+    # Without each in turn: 5 / 1, 4 / 1, 3 / 2; all: 6 / 2.
+    assert jackknife_bias(cost, right) == pytest.approx(2 * ((5 + 4 + 1.5) / 3 - 3))
+    assert np.isnan(jackknife_bias(cost, np.array([1, 0, 0])))
+
+
+def test_a_person_is_asked_where_every_arm_claims_more() -> None:
+    """Two tries of 10 $ that fail, and then the person of 30 $: 50 $, so the person at once."""
+    never = np.zeros((1, 1, 4), int)
+    claimed, paid = chosen_and_paid(np.full(never.shape, 10.0), never, 30.0)
+    assert (claimed.tolist(), paid.tolist()) == ([30.0], [30.0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -132,17 +134,22 @@ def test_pools_of_more_than_two_have_no_strong_share() -> None:
         for m, s in (("weak", 0), ("middle", 1), ("strong", 1))
     ]
     wide = matrix_of(three.queries, rows, source="three")
-    told = field_metrics(everybody(), wide)
+    alone = [
+        replace(p, test_asked=np.pad(p.test_asked, ((0, 0), (0, 1))))
+        for p in everybody()  # the third is never asked
+    ]
+    told = field_metrics(alone, wide)
     assert {p.apgr for p in told.policies} == {None}
 
 
 def test_several_calls_may_win_what_no_model_does() -> None:
     score, paid = np.array([1.0, 1.0, 0.0, 1.0]), np.full(4, 0.005)
-    told = optimality_of(score, paid, SCORES, COSTS)
+    both = np.ones((4, 2), bool)
+    told = optimality_of(score, paid, both, SCORES, COSTS)
     assert told.selection == 0
     assert told.accuracy == pytest.approx(3 / 3)
     assert told.cost == pytest.approx(0.002 / 0.01)
-    nothing = optimality_of(np.zeros(4), paid, np.zeros((4, 2)), COSTS)
+    nothing = optimality_of(np.zeros(4), paid, both, np.zeros((4, 2)), COSTS)
     assert (nothing.selection, nothing.accuracy) == (0, 0)
     assert np.isnan(nothing.cost)
 
@@ -151,12 +158,17 @@ def test_published_definitions_at_their_borders() -> None:
     # RouterBench: nothing is earned below the cheapest point, the last quality is kept above.
     assert aiq(np.array([2.0]), np.array([0.8]), max_cost_usd=4.0) == pytest.approx(0.4)
     assert aiq(np.array([2.0]), np.array([0.8]), max_cost_usd=2.0) == 0
+    # Between two points it is what a coin reaches, also where the area ends: here half way.
+    steep = np.array([1.0, 3.0]), np.array([0.5, 0.7])
+    assert aiq(*steep, max_cost_usd=2.0) == pytest.approx((0.5 + 0.6) / 2 / 2)
     # RouteLLM: PGR is 0 at the weak and 1 at the strong model; a random router recovers the share.
     share = np.linspace(0, 1, 11)
     quality = 0.4 + 0.4 * share
     assert recovered_gap(np.array([0.4, 0.8]), 0.4, 0.8).tolist() == [0, 1]
     assert apgr(share, quality, 0.4, 0.8) == pytest.approx(0.5)
     assert cpt(share, quality, 0.4, 0.8, recovered=0.8) == pytest.approx(0.8)
+    # Where the smallest share already recovers it, there is nothing before to go back to.
+    assert cpt(np.array([0.3, 1.0]), np.array([0.7, 0.8]), 0.4, 0.8, recovered=0.5) == 0.3
     with pytest.raises(ValueError, match=r"ascend from 0 to 1; they go from 0\.1"):
         apgr(share[1:], quality[1:], 0.4, 0.8)
     # RouterArena: accuracy counts ten times as much as cheapness.
@@ -170,3 +182,51 @@ def test_published_definitions_at_their_borders() -> None:
     # Guo et al.: bins are closed above, (0, .1], (.1, .2], ...
     bins = reliability(np.array([0.1, 0.2, 0.3, 1.0, 0.0]), np.ones(5), n_bins=10)
     assert [(b.n, round(b.predicted, 3)) for b in bins] == [(2, 0.05), (1, 0.2), (1, 0.3), (1, 1.0)]
+    # 0.07 and 0.14 times 100 are above 7 and 14 in binary; they are still in the bins they close.
+    edges = reliability(np.array([0.07, 0.0699, 0.14, 0.1399]), np.ones(4), n_bins=100)
+    assert [b.n for b in edges] == [2, 2]
+
+
+def test_a_decision_that_costs_is_no_worse_a_selection() -> None:
+    """Routers pay for deciding; RouterArena's selection is about which model was chosen."""
+    charged = [
+        replace(p, test_cost=p.test_cost + 1e-9, dev_cost=p.dev_cost + 1e-9) for p in everybody()
+    ]
+    by_name = {p.policy: p for p in field_metrics(charged, pool()).policies}
+    assert by_name["router"].optimal_selection == 1
+    assert by_name["best-single"].optimal_selection == pytest.approx(1 / 3)
+    optimal_cost = by_name["router"].optimal_cost
+    assert optimal_cost is not None
+    assert 0.999 < optimal_cost < 1  # dollars count what was paid
+
+
+def test_who_asks_several_has_selected_none() -> None:
+    both = replace(everybody()[1], policy="both", test_asked=np.ones((4, 2), bool))
+    told = field_metrics([*everybody(), both], pool())
+    assert told.policies[-1].optimal_selection == 0
+    assert told.policies[-1].optimal_accuracy == 2 / 3
+
+
+def test_beside_a_free_best_model_nothing_is_saved() -> None:
+    free = [replace(p, test_cost=np.zeros(4)) if p.policy == "best-single" else p
+            for p in everybody()]  # fmt: skip
+    for metrics in field_metrics(free, pool()).policies:
+        assert (metrics.cost_save, metrics.cost_save_peak) == (None, None)
+
+
+def test_settings_are_picked_on_development() -> None:
+    """The setting that is best on test, and worse on development, is not the one that is judged."""
+    lucky = replace(
+        choosing("router", [0, 0, 1, 0]), dev_score=np.zeros(4), dev_cost=np.full(4, 0.001)
+    )
+    solid = replace(choosing("router", [0, 0, 0, 0]), dev_score=np.array([1.0, 1, 1, 0]))
+    single = choosing("best-single", [1, 1, 1, 1])
+    [router] = [p for p in field_metrics([single, lucky, solid], pool()).policies
+                if p.policy == "router"]  # fmt: skip
+    assert router.accuracy == 0.5
+
+
+def test_points_in_part_count_in_part() -> None:
+    graded, paid = np.array([[0.5, 1.0], [0.2, 0.4]]), np.ones((2, 2))
+    told = optimality_of(graded[:, 0], paid[:, 0], np.array([[True, False]] * 2), graded, paid)
+    assert told.accuracy == pytest.approx(0.7 / 1.4)

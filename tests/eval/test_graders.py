@@ -351,6 +351,15 @@ def test_each_door_points_to_the_other() -> None:
         ("json_fields", 'Here: {"a": 1}'),
         ("code", "assert f(1) =="),
         ("code", "  "),
+        ("code", "# TODO"),
+        ("code(wall_s=5)", "assert True"),
+        ("code", "def check(candidate):\n    assert candidate(2) == 4"),
+        ("code", "def test_it(tmp_path):\n    assert double(2) == 4"),
+        ("code", "async def test_it():\n    assert double(2) == 4"),
+        ("code", "class TestIt:\n    def test_it(self, tmp_path):\n        assert double(2) == 4"),
+        ("code", "import unittest\nclass T(unittest.TestCase):\n    pass"),
+        ("code", "import unittest\nclass T(unittest.TestCase):\n    async def test_it(self): x()"),
+        ("code", "import pytest\nassert double(2) == 4"),
         ("checklist", "a text"),
         ("checklist", "{}"),
         ("checklist", '{"checklist": {"a": "b"}, "reference": {"c": "d"}}'),
@@ -358,7 +367,7 @@ def test_each_door_points_to_the_other() -> None:
     ],
 )
 def test_a_broken_reference_is_found_before_anything_is_paid(name: str, reference: str) -> None:
-    with pytest.raises(DataError, match=f"grader '{name}'"):
+    with pytest.raises(DataError, match=f"grader '{name.partition('(')[0]}'"):
         check_reference(name, reference)
 
 
@@ -593,6 +602,14 @@ def test_a_checklist_that_was_not_extracted_or_compared_gives_no_score() -> None
 QUICK = CodeLimits(wall_s=1.0, cpu_s=1)
 PATIENT = CodeLimits(wall_s=30.0, cpu_s=1)
 DOUBLE = "def double(x):\n    return 2 * x"
+PYTEST_CLASS = """
+class TestDouble:
+    def setup_method(self):
+        self.n = 2
+
+    def test_it(self):
+        assert double(self.n) == {}
+"""
 
 
 @pytest.fixture(params=["namespaces", "limits"])
@@ -633,6 +650,14 @@ def shut_off(monkeypatch: pytest.MonkeyPatch) -> None:
         (f"{DOUBLE}\nimport sys\nsys.exit(0)", "assert double(2) == 4", 1),
         (f"{DOUBLE}\ndef test_own():\n    assert double(1) == 7", "assert double(2) == 4", 1),
         ("import sys\nsys.exit(0)", "assert double(2) == 4", 0),
+        (f"import sys\n{DOUBLE} if x < 3 else sys.exit()", "assert double(2) == 4\ndouble(3)", 0),
+        ("def double(x):\n    raise SystemExit", "assert double(2) == 4", 0),
+        ("def double(x):\n    import unittest; unittest.main()", "assert double(2) == 4", 0),
+        (DOUBLE, "import sys\nassert double(2) == 4\nsys.exit(0)", 1),
+        (DOUBLE, "def check(candidate):\n    assert candidate(2) == 4\ncheck(double)", 1),
+        (DOUBLE, PYTEST_CLASS.format(4), 1),
+        (DOUBLE, PYTEST_CLASS.format(5), 0),
+        (DOUBLE, "def test_it():\n    yield\n    assert double(2) == 5", 0),
         ("import os\nos._exit(0)", "assert double(2) == 4", 0),
         ("def double(x", "assert double(2) == 4", 0),
         ("I cannot.\n```sh\nls\n```", "assert True", 0),

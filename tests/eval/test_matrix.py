@@ -72,7 +72,7 @@ numbers = st.none() | st.floats(0, 1e6, allow_nan=False)
 @st.composite
 def matrices(draw: st.DrawFn) -> OutcomeMatrix:
     ids = draw(st.lists(names, min_size=1, max_size=4, unique=True))
-    models = draw(st.lists(names, min_size=1, max_size=3, unique=True))
+    models = draw(st.lists(names.filter(str.strip), min_size=1, max_size=3, unique=True))
     queries = [
         MatrixQuery(
             query_id=i,

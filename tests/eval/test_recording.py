@@ -9,17 +9,25 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from eval.commands.record import format_summary
 from eval.outcomes.from_ledger import matrix_of_ledger
 from eval.outcomes.splits import split_of
 from eval.questions import Question
 from eval.recording.grading import Judge
-from eval.recording.record import record_outcomes
+from eval.recording.record import RecordingSummary, record_outcomes
+from experts.cards import ExpertCard, Prices
 from experts.errors import ConfigError, DataError, UserError
 from experts.expert import Expert, Pool
 from experts.fake import FakeExpert
-from experts.values import Arm, Call, Completion
+from experts.remote.expert import RemoteExpert
+from experts.remote.openai_wire import OpenAIWire
+from experts.values import Arm, Call, Completion, Limits
+from orchestrator.drivers.live import run_live
+from orchestrator.drivers.run import Run
 from orchestrator.ledger import Ledger
+from orchestrator.strategies.single import only
 from tests import pools
+from tests.openai_stub import OpenAIStub, failing, saying
 
 ASKED = pools.questions()[:20]
 
@@ -42,6 +50,13 @@ def test_it_stops_at_its_budget_and_loses_nothing(ledger: Ledger) -> None:
     assert not second.stopped_by_budget
     assert second.n_skipped == first.n_asked
     assert first.cost_usd + second.cost_usd == pytest.approx(ledger.total_cost_usd())
+
+
+def test_a_budget_that_is_too_little_for_anything_says_what_would_do(ledger: Ledger) -> None:
+    nothing = record(ledger, budget_usd=0)
+    assert (nothing.n_asked, nothing.stopped_by_budget) == (0, True)
+    assert f"{nothing.next_call_usd:.2e} $. Give a larger" in format_summary(nothing)[-1]
+    assert record(ledger, budget_usd=nothing.next_call_usd).n_asked >= 1
 
 
 def test_an_interruption_keeps_what_was_paid(ledger: Ledger) -> None:
@@ -110,6 +125,24 @@ def test_a_question_that_an_expert_cannot_read_is_wrong_and_not_asked_for_ever(
     assert record(ledger, [long], experts=experts).n_asked == 0
 
 
+def test_a_question_that_a_content_filter_refuses_is_wrong_and_not_asked_for_ever(
+    ledger: Ledger,
+) -> None:
+    stub = OpenAIStub({}, *[failing(400, "Triggered our content management policy.")] * 9)
+    prices = Prices(input_usd_per_mtok=1, output_usd_per_mtok=1)
+    card = ExpertCard(name="it", kind="openai", description="", prices=prices, context_tokens=1000)
+
+    async def twice() -> tuple[RecordingSummary, RecordingSummary]:
+        async with stub.running():
+            experts = {"it": RemoteExpert(card, OpenAIWire(stub.url, "words"))}
+            first = await record_outcomes(ASKED[:3], experts, ledger)
+            return first, await record_outcomes(ASKED[:3], experts, ledger)
+
+    first, again = asyncio.run(twice())
+    assert (first.n_asked, first.cost_usd, again.n_asked) == (3, 0, 0)
+    assert [c.score for c in ledger.recorded_calls()] == [0.0] * 3
+
+
 def test_a_call_that_failed_says_nothing_and_is_tried_again(ledger: Ledger) -> None:
     def down(call: object) -> str:
         raise ConnectionError("down")
@@ -143,6 +176,27 @@ def test_a_budget_is_never_passed_and_used_well(ledger: Ledger) -> None:
     assert first.stopped_by_budget
     assert 0.2 * budget < spent <= budget
     assert ledger.total_cost_usd() == pytest.approx(spent)
+
+
+def test_retries_that_may_be_paid_pass_neither_a_budget_nor_a_limit(ledger: Ledger) -> None:
+    """The server is paid for replies that are none; three tries a call would pass both."""
+    stub = OpenAIStub({}, *[saying(b"<html>")] * 99)
+    prices = Prices(input_usd_per_mtok=1, output_usd_per_mtok=1)
+    card = ExpertCard(name="it", kind="openai", description="", prices=prices, context_tokens=1000)
+    budget = 5 * card.most_usd(ASKED[0].call(Arm("it")))
+
+    async def inside() -> tuple[float, float]:
+        async with stub.running():
+            expert = RemoteExpert(card, OpenAIWire(stub.url, "words"))
+            summary = await record_outcomes(ASKED, {"it": expert}, ledger, budget_usd=budget)
+            steps = only(ASKED[0].query(1.0), Arm("it"))
+            run = Run(steps, Limits(max_cost_usd=budget / 2), Pool.of([expert]))
+            answer = await run_live(run, {"it": expert}, lambda made: None)
+            return summary.cost_usd, answer.cost_usd
+
+    recorded, answered = asyncio.run(inside())
+    assert 0 < recorded <= budget
+    assert 0 < answered <= budget / 2
 
 
 JUDGED = [q.model_copy(update={"grader": "judge_pointwise(scale=1)"}) for q in ASKED]

@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
+from eval.commands.routing import format_answers
+from eval.json_ready import json_ready
 from eval.outcomes.matrix import MatrixQuery, OutcomeMatrix
 from eval.outcomes.pools import pool_of
+from eval.report import fitted_beliefs, report_figures
+from eval.report.words import title
 from eval.routing.points import (
     Point,
     baselines,
@@ -21,7 +25,8 @@ from eval.routing.points import (
     routed,
     sides_of,
 )
-from eval.routing.verdict import verdict_object, verdict_of
+from eval.routing.policies import all_points
+from eval.routing.verdict import Paired, paired, verdict_object, verdict_of
 from experts.errors import DataError
 from routers.estimators import ESTIMATORS
 from tests.eval.synthetic import (
@@ -233,10 +238,18 @@ def test_every_router_survives_models_of_one_class(name: str) -> None:
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
-def test_outcomes_that_are_all_alike_teach_nothing(score: float) -> None:
+def test_outcomes_that_are_all_alike_leave_composition_out(score: float) -> None:
+    """Nothing is learned from them, and all that needs no learning is still told."""
     matrix = outcomes(SPECIALISTS, n=64)
-    with pytest.raises(DataError, match=r"All recorded answers are right, or all are wrong"):
-        points_of(sides(replace(matrix, score=np.full_like(matrix.score, score))))
+    alike = sides(replace(matrix, score=np.full_like(matrix.score, score)))
+    notes: list[str] = []
+    with threadpool_limits(1):
+        points = all_points(alike, {"knn": ESTIMATORS["knn"]}, on_note=notes.append)
+    [note] = notes
+    assert note.startswith("Composition is left out. All recorded answers are right, or all are")
+    assert {p.policy for p in points} >= {"knn", "best-single", "cheapest", "oracle"}
+    verdict = verdict_of(points)
+    assert report_figures(points, alike, verdict, fitted_beliefs(alike)).best_router == "knn"
 
 
 def test_without_recorded_answers_routers_still_work() -> None:
@@ -306,7 +319,19 @@ def test_a_free_best_model() -> None:
     matrix = outcomes(SPECIALISTS, n=80)
     cost = matrix.cost_usd.copy()
     cost[:, int(sides(matrix).dev_matrix.score.mean(axis=0).argmax())] = 0
-    assert points_of(sides(replace(matrix, cost_usd=cost)))
+    ready = sides(replace(matrix, cost_usd=cost))
+    points = points_of(ready)
+    verdict = verdict_of(points)
+    assert (verdict.equal_accuracy.policy, verdict.equal_paired.cost_ratio) == ("best-single", 1.0)
+    assert verdict.max_accuracy.policy in ("knn", "ridge", "composition")
+    assert np.isnan(verdict.max_paired.cost_ratio)
+    [line] = [x for x in format_answers(verdict) if x.startswith("At any price")]
+    assert " (the best single model is free). On test +" in line
+    told = json_ready(verdict_object(verdict))
+    assert told["max_accuracy"]["cost_ratio"] is None
+    with threadpool_limits(1):
+        figures = report_figures(points, ready, verdict, fitted_beliefs(ready))
+    assert "is free" in title(figures)
 
 
 def test_embeddings_decide_what_routers_can_know() -> None:
@@ -316,3 +341,75 @@ def test_embeddings_decide_what_routers_can_know() -> None:
     points = baselines(blank) + routed("knn", *blind_and_test(ESTIMATORS["knn"], blank), blank)
     knn = most_accurate([p for p in points if p.policy == "knn"])
     assert knn.test_score.mean() <= named(points)["best-single"].test_score.mean() + 0.15
+
+
+def point_of(policy: str, dev_score: np.ndarray, test_score: np.ndarray, cost: float) -> Point:
+    return Point(
+        policy=policy, knob=np.nan, dev_score=dev_score, dev_cost=np.full(len(dev_score), cost),
+        test_score=test_score, test_cost=np.full(len(test_score), cost),
+        test_asked=np.ones((len(test_score), 1), bool),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ci", "outcome"),
+    [
+        ((0.001, 0.02), "better"), ((-0.02, -0.001), "worse"), ((-0.004, 0.01), "as good"),
+        ((-0.146, 0.114), "cannot tell"), ((0.0, 0.0), "as good"),
+    ],
+)  # fmt: skip
+def test_the_interval_says_what_test_has_shown(ci: tuple[float, float], outcome: str) -> None:
+    assert Paired(difference=0.0, ci=ci, p_value=0.5, cost_ratio=0.5).outcome == outcome
+
+
+def test_what_fails_on_test_is_not_called_as_good() -> None:
+    half, good = np.tile([0.0, 1.0], 100), np.tile([0.0, 1.0, 1.0, 1.0], 50)
+    verdict = verdict_of([point_of("best-single", half, good, 4.0),
+                          point_of("knn", good, half, 1.0)])  # fmt: skip
+    first, second, *_ = format_answers(verdict)
+    assert first.startswith(
+        "As good as the best single model on train and val: knn at 25% of its cost. On test -25.0 "
+    )
+    assert first.endswith(": worse.")
+    assert second.endswith(": worse.")
+    assert verdict_object(verdict)["equal_accuracy"]["verdict"] == "worse"
+    assert verdict.few_queries is None
+
+
+def test_as_good_on_development_takes_half_a_standard_error_to_spare() -> None:
+    """As many won as lost may be luck: not enough to be called as good, however cheap."""
+    single = np.tile([1.0, 1.0, 1.0, 0.0], 100)
+    even = single.copy()
+    even[:4] = [0, 1, 1, 1]
+    cheap, dear = point_of("cheap", even, single, 1.0), point_of("best-single", single, single, 4)
+    assert cheapest_as_good([dear, cheap], dear) is dear
+
+
+def test_the_cheapest_is_by_cost_on_development() -> None:
+    """What test would charge is not known when one chooses."""
+    score, better = np.tile([1.0, 0.0], 50), np.ones(100)
+    single = point_of("best-single", score, score, 9.0)
+    chosen = replace(point_of("a", better, score, 1.0), test_cost=np.full(100, 8.0))
+    lucky = replace(point_of("b", better, score, 5.0), test_cost=np.full(100, 0.1))
+    assert cheapest_as_good([single, lucky, chosen], single) is chosen
+
+
+def test_a_decision_is_charged_on_both_sides() -> None:
+    ready, _ = experiment("specialists")
+    p = np.ones((len(ready.dev), 6)), np.ones((len(ready.test), 6))
+    free, charged = (routed("r", *p, ready, decision_usd=usd) for usd in (0.0, 7.0))
+    for before, after in zip(free, charged, strict=True):
+        assert after.dev_cost == pytest.approx(before.dev_cost + 7)
+        assert after.test_cost == pytest.approx(before.test_cost + 7)
+
+
+def test_resamples_are_the_same_however_they_are_drawn() -> None:
+    """Drawn in chunks, for memory; published intervals were drawn at once."""
+    rng = np.random.default_rng(5)
+    n = 700
+    one, other = rng.integers(0, 2, (2, n)).astype(float)
+    found = paired(point_of("a", one, one, 1.0), point_of("b", other, other, 1.0))
+    rows = np.random.default_rng(0).integers(0, n, size=(5000, n))
+    means = np.sort((one - other)[rows].mean(axis=1))
+    assert found.ci == (means[125], means[4874])
+    assert found.p_value == (means <= 0).mean()

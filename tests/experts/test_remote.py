@@ -139,6 +139,9 @@ def test_a_server_that_stays_down_fails_the_call_and_says_how_often_it_was_asked
         (404, "The model `words` does not exist", "unreachable"),
         (400, "The prompt is too long: 300 tokens > 200 maximum", "context_too_long"),
         (422, "temperature must be below 1", "failed"),
+        (400, "The response was filtered: content management policy", "refused"),
+        (403, "Your input was flagged", "refused"),
+        (403, "Your account has been flagged", "auth"),
     ],
 )
 def test_what_another_attempt_cannot_mend_is_not_tried_again(
@@ -172,6 +175,42 @@ def test_missing_usage_is_estimated_never_free(usage: bytes, charged: None) -> N
     assert completion.usage.estimated
     assert completion.usage.input_tokens == most.input_tokens
     assert completion.usage.output_tokens == len("Paris")
+
+
+@pytest.mark.parametrize("n_tokens", ["1001", "1" + 30 * "0", "1" + 15 * "0"])
+def test_more_tokens_than_the_context_holds_are_not_believed(n_tokens: str) -> None:
+    usage = f'{{"prompt_tokens": {n_tokens}, "completion_tokens": 1}}'.encode()
+    body = b'{"choices": [{"message": {"content": "Paris"}}], "usage": %b}' % usage
+    [completion] = asked(OpenAIStub(ANSWERS, saying(body)))
+    assert completion.ok
+    assert completion.usage.estimated
+    assert completion.cost_usd <= CARD.most_usd(CALL)
+
+
+@pytest.mark.parametrize("logprob", [b"-Infinity", b"NaN", b"-1e999"])
+def test_a_logprob_that_is_no_number_is_none(logprob: bytes) -> None:
+    content = b'{"content": [{"logprob": -0.1}, {"logprob": %b}]}' % logprob
+    body = b'{"choices": [{"message": {"content": "Paris"}, "logprobs": %b}]}' % content
+    [completion] = asked(OpenAIStub(ANSWERS, saying(body)))
+    assert (completion.text, completion.logprob) == ("Paris", None)
+
+
+@pytest.mark.parametrize("reaction", [hanging_up, saying(b"<html>")], ids=str)
+def test_an_attempt_that_may_be_paid_is_not_repeated_past_what_is_reserved(
+    reaction: Reaction,
+) -> None:
+    most = CARD.most_usd(CALL)
+    stub = OpenAIStub(ANSWERS, *[reaction] * 3)
+    [completion] = asked(stub, [replace(CALL, max_cost_usd=1.5 * most)])
+    assert (completion.error_code, len(stub.requests)) == ("failed", 1)
+    assert completion.cost_usd == pytest.approx(most)
+    enough = replace(CALL, max_cost_usd=4 * most)
+    assert asked(OpenAIStub(ANSWERS, *[reaction] * 3), [enough])[0].answer == "Paris"
+
+
+def test_a_refusal_for_free_is_repeated_within_what_is_reserved() -> None:
+    call = replace(CALL, max_cost_usd=CARD.most_usd(CALL))
+    assert asked(OpenAIStub(ANSWERS, *[failing(503)] * 3), [call])[0].answer == "Paris"
 
 
 def test_an_empty_reply_is_a_failure_that_is_paid() -> None:

@@ -18,10 +18,12 @@ from experts.expert import Pool
 from experts.fake import FakeExpert
 from experts.values import Arm, Call, Completion, Delta, Limits, Query, Sampling, Usage
 from orchestrator.answer import Answer
+from orchestrator.drivers.calling import call_experts
 from orchestrator.drivers.live import run_live, stream_live
 from orchestrator.drivers.replay import Recording, run_replay
 from orchestrator.drivers.run import Run
 from orchestrator.drivers.wave import run_wave, run_waves
+from orchestrator.ledger import Ledger
 from orchestrator.strategies.asking import ask
 from orchestrator.strategies.base import Steps, Strategy
 from orchestrator.strategies.cascade import cascade
@@ -201,6 +203,30 @@ def test_an_expert_that_raises_loses_nothing_of_the_others() -> None:
     answers = asyncio.run(run_wave(runs(3), experts, record_nothing))
     assert [a.succeeded for a in answers] == [True] * 3
     assert all("small failed: KeyError" in a.notes[0] for a in answers)
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"usage": Usage(input_tokens=10**30)},
+        {"cost_usd": float("nan")},
+        {"text": "half a \ud800"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)
+def test_what_no_ledger_can_hold_takes_nobody_with_it(nonsense: dict[str, object]) -> None:
+    class Broken(FakeExpert):
+        async def complete(self, calls: Sequence[Call]) -> list[Completion]:
+            first, *rest = await super().complete(calls)
+            return [replace(first, **nonsense), *rest]
+
+    experts = {"small": Broken("small", str), "large": FakeExpert("large", str)}
+    calls = [ask(pools.query("Q", query_id=q), Arm(n)) for n in experts for q in "ab"]
+    with Ledger(":memory:") as ledger:
+        keep = lambda made: ledger.add_calls(made, [None] * len(made))  # noqa: E731
+        made = asyncio.run(call_experts(calls, experts, keep))
+        assert len(ledger.rows("SELECT * FROM calls")) == 4
+    assert [c.ok for c in made] == [False, True, True, True]
 
 
 def test_every_call_is_recorded_before_the_strategy_sees_it() -> None:

@@ -6,18 +6,19 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from eval.recording.record import record_outcomes
 from experts.errors import DataError, LimitReached, NotFitted
 from experts.expert import Pool
 from experts.fake import FakeExpert
-from experts.values import Limits
+from experts.values import Call, Limits
 from orchestrator.conclave import Conclave, raise_if_failed
 from orchestrator.config import PolicySettings
 from orchestrator.decision import Result
 from orchestrator.fitted import Fitted
-from orchestrator.fitting import fit_pool
+from orchestrator.fitting import Recorded, fit_pool
 from orchestrator.ledger import Ledger
 from skills.embedders import HashingEmbedder
 from tests import pools
@@ -111,6 +112,61 @@ def test_questions_of_one_category_alone_can_be_fitted(ledger: Ledger) -> None:
         pool = Pool.of(pools.experts().values())
         calls = list(ledger.recorded_calls())
         assert fit_pool(calls, pool, HashingEmbedder(), pools.CATEGORY_OF).outlooks.plans
+
+
+def test_a_question_that_one_expert_always_fails_at_is_left_out_by_name(ledger: Ledger) -> None:
+    asked = pools.questions()
+
+    def broken(call: Call) -> str:
+        if call.query_id in failing:
+            raise ConnectionError("HTTP 400")
+        return "x"
+
+    experts = {**pools.experts(), "broken": FakeExpert("broken", broken)}
+    pool = Pool.of(experts.values())
+    failing = {asked[7].query_id}
+    for _ in range(2):  # resuming does not mend it
+        asyncio.run(record_outcomes(asked, experts, ledger))
+    recorded = Recorded(list(ledger.recorded_calls()), pool)
+    assert not np.isnan(recorded.outcomes().scores).any()
+    assert len(recorded.queries) == len(asked) - 1
+    assert recorded.left_out == {asked[7].query_id: "broken: HTTP 400"}
+
+
+def test_an_outage_is_no_question_that_cannot_be_answered(ledger: Ledger) -> None:
+    asked = pools.questions()
+
+    first = {q.query_id for q in asked[:20]}
+
+    def down(call: Call) -> str:
+        if call.query_id in first:
+            raise ConnectionError("down")
+        return "x"
+
+    experts = {**pools.experts(), "down": FakeExpert("down", down)}
+    asyncio.run(record_outcomes(asked, experts, ledger))
+    with pytest.raises(DataError, match="outcomes are missing"):
+        fit_pool(
+            list(ledger.recorded_calls()),
+            Pool.of(experts.values()),
+            HashingEmbedder(),
+            pools.CATEGORY_OF,
+        )
+
+
+def test_a_wrong_program_is_not_credited_with_a_right_ones_last_line(ledger: Ledger) -> None:
+    """Both end in ``result = double``, which is what is extracted as their answer."""
+    right, wrong = "double = lambda x: 2 * x\nresult = double", "double = abs\nresult = double"
+    asked = [
+        q.model_copy(update={"grader": "regex", "answer": "2 \\* x"}) for q in pools.questions()
+    ]
+    programs = {"knows": right, "not": wrong}
+    experts = {n: FakeExpert(n, lambda _, text=text: text) for n, text in programs.items()}
+    asyncio.run(record_outcomes(asked, experts, ledger))
+    recorded = Recorded(list(ledger.recorded_calls()), Pool.of(experts.values()))
+    _, scores = recorded.recording()
+    query_id = recorded.queries[0].query_id
+    assert (scores[query_id, right], scores[query_id, wrong]) == (1.0, 0.0)
 
 
 def test_it_is_saved_and_loaded_without_pickle(fitted: Fitted, tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_what_a_dearer_plan_loses_is_believed_at_once() -> None:
 
 
 def test_a_plan_is_measured_against_the_best_of_the_cheaper_ones() -> None:
-    """It wins five questions over the first and loses three; that the second is bad says nothing."""
+    """It wins five over the first and loses three; that the second is bad says nothing."""
     right = np.ones((3, N))
     right[0, :60], right[1, :300], right[2, 5:63] = 0, 0, 0
     believed = believed_success(right, COST, ONE)[:, 0]

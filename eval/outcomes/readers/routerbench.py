@@ -71,7 +71,8 @@ def _rows(file: Path, *, allow_pickle: bool) -> Iterator[tuple[str, Mapping[str,
     if not allow_pickle:
         raise DataError(
             f"{file} is a pickle, and opening a pickle runs whatever code is in it. If you trust "
-            "those who made it, say allow_pickle=True; if not, ask for a CSV."
+            "those who made it, say --allow-pickle (allow_pickle=True in Python); if not, ask for "
+            "a CSV."
         )
     try:
         pandas = importlib.import_module("pandas")

@@ -32,6 +32,10 @@ class VLLMExpert:
     def card(self) -> ExpertCard:
         return self._card
 
+    @property
+    def fleet(self) -> Fleet:
+        return self._fleet
+
     def load_outlook(self) -> LoadOutlook | None:
         return self._fleet.load_outlook(self._card.name)
 
@@ -44,7 +48,7 @@ class VLLMExpert:
         self, calls: Sequence[Call], tell: Callable[[int, Completion], None]
     ) -> None:
         asked = time.perf_counter()
-        made = await self._made(list(calls), asked)
+        made = await self.jobs(list(calls), asked)
         jobs = {i: job for i, job in enumerate(made) if isinstance(job, Job)}
         self._fleet.submit(jobs.values())
         for i, job in enumerate(made):
@@ -74,7 +78,7 @@ class VLLMExpert:
             loop.call_soon_threadsafe(queue.put_nowait, delta)
 
         asked = time.perf_counter()
-        [job] = await self._made([call], asked)
+        [job] = await self.jobs([call], asked)
         if not isinstance(job, Job):
             yield job
             return
@@ -90,11 +94,11 @@ class VLLMExpert:
             if not job.done.done():
                 self._fleet.cancel([job])
 
-    async def _made(self, calls: list[Call], asked: float) -> list[Job | Completion]:
+    async def jobs(self, calls: list[Call], asked: float) -> list[Job | Completion]:
         """Jobs, put into tokens in a thread: templates and tokenizers take their time. Cancelled,
         nobody has been asked yet."""
         try:
-            return await asyncio.to_thread(self._jobs, calls, asked)
+            return await asyncio.to_thread(self._to_jobs, calls, asked)
         except asyncio.CancelledError:
             waited_s = time.perf_counter() - asked
             return [
@@ -119,7 +123,7 @@ class VLLMExpert:
             self._fleet.cancel(jobs)
             await asyncio.gather(*waits)
 
-    def _jobs(self, calls: list[Call], asked: float) -> list[Job | Completion]:
+    def _to_jobs(self, calls: list[Call], asked: float) -> list[Job | Completion]:
         """A job, or at once what became of the call."""
         with self._lock:
             try:

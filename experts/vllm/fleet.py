@@ -23,7 +23,7 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from experts.errors import ConclaveError, EngineFailed, PolicyError, UserError
 from experts.residency.policies.base import Load, Policy, Serve, WakeAt
@@ -38,6 +38,7 @@ from experts.vllm.record import SwapRecord
 from experts.vllm.slot import EngineSlot, Servable
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MAX_ATTEMPTS = 10
 """At one call. Engines that are killed from outside should not cost anybody an answer."""
@@ -144,6 +145,23 @@ class Fleet:
         caller puts on the books. Blocks. Raises what a load raises."""
         future = asyncio.run_coroutine_threadsafe(self._preload(model, slot), self._running_loop())
         return future.result()
+
+    @property
+    def slots(self) -> Mapping[str, EngineSlot]:
+        return self._slots
+
+    def use(self, policy: Policy) -> None:
+        """Another policy decides from now on. Raises PolicyError while calls wait or run."""
+        if self._jobs:
+            raise PolicyError("A policy is changed when nothing waits and nothing runs.")
+        self.policy = policy
+
+    async def outside(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run something in the fleet's loop, where its connections live: for benchmarks, which put
+        calls to an engine past the queue."""
+        return await asyncio.wrap_future(
+            asyncio.run_coroutine_threadsafe(work, self._running_loop())
+        )
 
     def load_outlook(self, model: str) -> LoadOutlook | None:
         """What a call to the model would have to wait for now; None when a slot holds it. Takes no

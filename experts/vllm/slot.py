@@ -72,6 +72,8 @@ class SlotSettings:
     max_asleep: int = 1
     """Beyond it, the one that has slept longest is stopped."""
     max_lora_rank: int = 16
+    in_place: bool = True
+    """Other weights of a family are put into the running engine; False starts a new one."""
 
 
 class EngineSlot:
@@ -183,6 +185,8 @@ class EngineSlot:
         reloads all but the linear layers of an engine that takes adapters, and says nothing: there
         it is done only where the checksums would tell."""
         assert isinstance(target.weights, Checkpoint)  # noqa: S101
+        if not self.settings.in_place:
+            return False
         if not self._lora_args(target.name):
             return True
         return self._verifier.sees_layers(target.weights.family)

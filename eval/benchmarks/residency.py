@@ -140,12 +140,12 @@ class Report:
 class Size:
     """How much is run."""
 
-    n_batch: int = 20_000
-    n_online: int = 10_000
-    n_capacity: int = 8_000
+    n_batch: int = 10_000
+    n_online: int = 8_000
+    n_capacity: int = 6_000
     n_large: int = 100_000
     n_seeds: int = 3
-    n_steps: int = 7
+    n_steps: int = 6
     n_experts: int = 150
 
 

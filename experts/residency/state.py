@@ -153,19 +153,14 @@ class State:
     def loads_to_start(self) -> list[str]:
         """Slots whose load can begin, as what it evicts has ended. Told once; they count as
         started from now on."""
-        ready = [name for name in self._asked_loads if self.slots[name].drained]
+        ready = []
+        for name in self._asked_loads:
+            loading = self.slots[name].loading
+            if loading is not None and (loading.started or self.slots[name].drained):
+                self._begin(self.slots[name], loading)
+                ready.append(name)
         for name in ready:
             self._asked_loads.remove(name)
-            slot = self.slots[name]
-            loading = slot.loading
-            assert loading is not None  # noqa: S101
-            loading.load_s = self.load_s(name, loading.model)
-            loading.tier = self._furthest(loading.brings)
-            loading.started_s = self.now_s
-            for brought in loading.brings:
-                if self._stored(brought) == "disk" and brought != self.host.reading:
-                    self._ask_disk(self.models[brought])
-            loading.expected_end_s = self.now_s + loading.load_s
         return ready
 
     def load_ended(self, slot: str) -> Loading:
@@ -320,6 +315,8 @@ class State:
             expected_end_s=self.now_s + drain_s + load_s,
         )
         self._asked_loads.append(action.slot)
+        if slot.drained:
+            self._begin(slot, slot.loading)
 
     def _prefetch(self, action: Prefetch) -> None:
         if action.model not in self.models:
@@ -330,6 +327,18 @@ class State:
         self._reading_end_s = self.disk_free_s
 
     # The books
+
+    def _begin(self, slot: SlotState, loading: Loading) -> None:
+        """The load starts, and asks the disk before anything that is asked for later."""
+        if loading.started:
+            return
+        loading.load_s = self.load_s(slot.slot.name, loading.model)
+        loading.tier = self._furthest(loading.brings)
+        loading.started_s = self.now_s
+        loading.expected_end_s = self.now_s + loading.load_s
+        for name in loading.brings:
+            if self._stored(name) == "disk" and name != self.host.reading:
+                self._ask_disk(self.models[name])
 
     def _ask_disk(self, model: Model) -> None:
         self.disk_free_s = max(self.disk_free_s, self.now_s) + self.load_times.read_s(model)

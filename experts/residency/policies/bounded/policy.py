@@ -5,20 +5,21 @@ The slots are polling servers with switch-over times. Three rules decide (``max_
 bound, None for none):
 
 1. *Serve* whatever is resident, callers in turn, the urgent first (``turns``).
-2. *Buy when the rent equals the price.* Waiting for a cold model is a rent that grows; loading it
-   has a price, in the same unit: the request-seconds that others will wait for it. It is loaded
-   when the rent has reached the price. (The rule of the rent-or-buy problems; for a switch
-   that acknowledges what has gathered, as here, it is 2-competitive: Dooly, Goldman and Scott,
-   J. ACM 48(2), 2001.) The price of evicting e for the time A that it will be away is
-   n_e A + rate_e A^2 / 2: who waits for it now, and who will come. So an idle model leaves at
-   once, a busy one stays, and a model that is asked for all the time is left only for many.
+2. *Buy when the rent equals the price.* A model that others wait for is served until nobody does
+   (exhaustive service, which polling systems with switch-over times want), so only idle ones are
+   up for eviction. Waiting for a cold model is a rent that grows; loading it has a price in the
+   same unit, the request-seconds that others will wait for it: rate_e A^2 / 2 for an e that will
+   be away for A seconds. It is loaded when the rent has reached the price. (The rule of
+   rent-or-buy problems. For one queue whose whole content is acknowledged at once it is
+   2-competitive: Dooly, Goldman and Scott, J. ACM 48(2), 2001; here it is a heuristic.) So what
+   nobody asks for leaves at once, and what is asked for all the time is left only for many.
 3. *Always in time.* By earliest deadlines, and with the loads that remain, it is known at any
    moment what must begin now so that nobody waits beyond the bound (``lookahead``). That overrides
    rule 2. What is late anyway cuts nothing short until it is late by the bound once more:
    switching faster would lose the capacity that is missing.
 
 An offline batch is the same with rates of zero: each model is loaded when a slot is idle or has
-room, those with most work for their reading first, and the tail of a long queue is shared among
+room, in the order in which reading and serving overlap best, and long queues are shared among
 slots. Prefetching keeps the disk busy with what will be loaded next, so that slots go on serving.
 
 It does not choose precision, does not interrupt a request, and its look-ahead is a heuristic for
@@ -37,6 +38,7 @@ from experts.residency.policies.base import (
     View,
     WakeAt,
 )
+from experts.residency.policies.bounded.estimates import Estimates
 from experts.residency.policies.bounded.lookahead import Job, Lane, plan
 from experts.residency.policies.bounded.prefetching import prefetch
 from experts.residency.policies.bounded.rates import Rates
@@ -67,6 +69,7 @@ class BoundedGrouping:
         self.reserve = reserve
         self.load_usd_per_s = load_usd_per_s
         self._rates = Rates(memory_s=2 * max_wait_s if max_wait_s else 120.0)
+        self._estimates = Estimates(self._rates, soon_s=max_wait_s / 20 if max_wait_s else 50.0)
         self._turns = Turns(max_wait_s / 2 if max_wait_s else float("inf"))
         self._gates: dict[tuple[str, str], float] = {}
         """When each model's load ended, by slot: it owes service to those who came before."""
@@ -198,17 +201,17 @@ class BoundedGrouping:
         reserve_s = self.reserve * max_wait_s
         up = [i for i in view.slots.items() if not i[1].down and i[0] not in self._promised]
         lanes = [
-            Lane(slot=name, free_s=self._free_s(view, slot))
-            for name, slot in sorted(up, key=lambda item: self._missed(view, item[1]))
+            Lane(slot=name, free_s=self._estimates.free_s(view, slot))
+            for name, slot in sorted(up, key=lambda item: self._estimates.missed(view, item[1]))
         ]
         plan(
             self._jobs(view, [m for m in cold if m not in promised.values()], max_wait_s),
             lanes,
             reserve_s=reserve_s,
             load_s=lambda slot, model: (
-                view.load_s(slot, model) + self._clear_s(view, view.slots[slot], model)
+                view.load_s(slot, model) + self._estimates.clear_s(view, view.slots[slot], model)
             ),
-            hold_s=lambda slot, model: self._hold_s(view, view.slots[slot], model),
+            hold_s=lambda slot, model: self._estimates.hold_s(view, view.slots[slot], model),
             fits=lambda slot, model: fits(view, view.slots[slot], model),
         )
         for lane in lanes:
@@ -251,13 +254,14 @@ class BoundedGrouping:
             return None
         for model in self._order(view):
             rent_s = view.queues[model].waited_s(view.now_s)
-            offers = [
-                (self._price_s(view, slot, model, evict), self._missed(view, slot), i, evict)
-                for i, slot in enumerate(able)
-                if fits(view, slot, model)
-                and not self._better_read_first(view, slot, model)
-                and (evict := self._victims(view, slot, model, waited_for=False)) is not None
-            ]
+            offers = []
+            for i, slot in enumerate(able):
+                if not fits(view, slot, model) or self._better_read_first(view, slot, model):
+                    continue
+                evict = self._victims(view, slot, model, waited_for=False)
+                if evict is not None:
+                    price_s = self._estimates.price_s(view, slot, model, evict)
+                    offers.append((price_s, self._estimates.missed(view, slot), i, evict))
             if offers:
                 price_s, _, i, evict = min(offers)
                 if price_s <= rent_s:
@@ -266,7 +270,7 @@ class BoundedGrouping:
 
     def _shared(self, view: View) -> Load | None:
         """A second slot for a model in a slot that is far behind, where one is far ahead."""
-        behind_s = {name: self._behind_s(view, slot) for name, slot in view.slots.items()}
+        behind_s = {name: self._estimates.behind_s(view, slot) for name, slot in view.slots.items()}
         worst_s = max(behind_s.values())
         ahead = [
             (behind_s[name], i, slot)
@@ -292,36 +296,15 @@ class BoundedGrouping:
                 evict = self._victims(view, slot, model, waited_for=False)
                 if left_s - slot_s < 2 * took_s or evict is None:
                     continue
-                if self._price_s(view, slot, model, evict) <= left_s * n / 2:
+                if self._estimates.price_s(view, slot, model, evict) <= left_s * n / 2:
                     return Load(slot=slot.slot.name, model=model, evict=evict)
         return None
-
-    def _behind_s(self, view: View, slot: SlotView) -> float:
-        """Seconds of work that waits for what is in the slot."""
-        work_s = sum(view.queues[m].work_s for m in slot.resident if m in view.queues)
-        return work_s / slot.slot.concurrency
 
     def _better_read_first(self, view: View, slot: SlotView, model: str) -> bool:
         """On disk, and the slot, or the disk, has something else to do meanwhile."""
         if view.tier(model) != "disk" or view.host.memory_bytes < view.models[model].n_bytes:
             return False
         return bool(slot.running) or view.host.reading is not None
-
-    def _price_s(self, view: View, slot: SlotView, model: str, evict: tuple[str, ...]) -> float:
-        """Request-seconds that others wait for the load."""
-        if not evict:
-            return 0.0
-        name = slot.slot.name
-        away_s = (
-            self._drain_s(slot, evict, view.now_s)
-            + view.load_s(name, model)
-            + self._hold_s(view, slot, model)
-        )
-        price_s = 0.0
-        for gone in evict:
-            rate = self._rates.per_s(gone, view.now_s) if view.more_to_come else 0.0
-            price_s += rate * (away_s + view.load_s(name, gone)) ** 2 / 2
-        return price_s
 
     def _victims(
         self, view: View, slot: SlotView, model: str, *, waited_for: bool
@@ -355,56 +338,6 @@ class BoundedGrouping:
     def _owes(self, view: View, slot: SlotView, model: str) -> bool:
         gate_s = self._gates.get((slot.slot.name, model), float("-inf"))
         return model in view.queues and view.queues[model].oldest.arrival_s <= gate_s
-
-    # What things take
-
-    def _free_s(self, view: View, slot: SlotView) -> float:
-        """When a load could begin, if it were asked for as soon as may be."""
-        if slot.loading is not None:
-            after_s = self._hold_s(view, slot, slot.loading.model)
-            return max(view.now_s, slot.loading.expected_end_s) + after_s
-        if slot.slot.max_bases == 1:
-            return view.now_s + self._later_drain_s(slot, view.now_s)
-        return view.now_s
-
-    def _clear_s(self, view: View, slot: SlotView, model: str) -> float:
-        """Seconds until there is room, where a slot holds several; else see ``_free_s``."""
-        if slot.slot.max_bases == 1:
-            return 0.0
-        idle_bytes = sum(view.models[m].n_bytes for m in slot.resident if m not in slot.n_running)
-        # What is idle now may be busy by then: small models will find room, large ones must clear.
-        n_bytes = view.models[model].n_bytes
-        small = 3 * n_bytes <= slot.slot.memory_bytes
-        if n_bytes <= slot.free_bytes or (small and n_bytes <= slot.free_bytes + idle_bytes / 2):
-            return 0.0
-        return self._later_drain_s(slot, view.now_s)
-
-    def _drain_s(self, slot: SlotView, models: tuple[str, ...], now_s: float) -> float:
-        if not any(m in slot.n_running for m in models):
-            return 0.0
-        ends = [r.expected_end_s for r in slot.running.values() if r.model in models]
-        return max(0.0, max(ends) - now_s)
-
-    def _later_drain_s(self, slot: SlotView, now_s: float) -> float:
-        """As the drain may be when the load is asked for: other requests will run by then."""
-        usual_s = max((self._rates.service_s(m) for m in slot.resident), default=0.0)
-        return max(self._drain_s(slot, tuple(slot.resident), now_s), 2 * usual_s)
-
-    def _hold_s(self, view: View, slot: SlotView, model: str) -> float:
-        """How long a load keeps the slot from others after it."""
-        if slot.slot.max_bases != 1 or model not in view.queues:
-            return 0.0
-        queue = view.queues[model]
-        return queue.work_s / slot.slot.concurrency + self._rates.service_s(model)
-
-    def _missed(self, view: View, slot: SlotView) -> float:
-        """Requests that wait, or will soon, for what is in the slot."""
-        soon_s = 10 * self._quantum_s
-        return sum(
-            (len(view.queues[m]) if m in view.queues else 0)
-            + self._rates.per_s(m, view.now_s) * soon_s
-            for m in slot.resident
-        )
 
 
 def _first_for_a_cold_model(view: View, request: Waiting) -> bool:

@@ -18,7 +18,6 @@ import zlib
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-FAULTS = Path(os.environ["SCRIPTED_FAULTS"])
 END_ID = 1
 LOGPROB = -0.25
 TENSORS = ["model.norm.weight"]
@@ -29,7 +28,7 @@ if "SCRIPTED_SEES_LAYERS" in os.environ:
 def strikes(fault: str) -> bool:
     """Whether a fault was ordered; once."""
     try:
-        (FAULTS / fault).unlink()
+        (Path(os.environ["SCRIPTED_FAULTS"]) / fault).unlink()
     except FileNotFoundError:
         return False
     return True

@@ -332,6 +332,8 @@ class Fleet:
     def _start(self, serve: Serve) -> None:
         job = self._jobs[serve.request_id]
         job.load_s += self._owed_s.pop(job.model, 0.0)
+        if job.started_s is None:
+            job.started_s = time.monotonic()
         job.n_batch = len(self._state.slots[serve.slot].running)
         self._running[job.request_id] = asyncio.create_task(self._serve(job, serve))
 

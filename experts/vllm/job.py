@@ -35,6 +35,8 @@ class Job:
     n_deaths_alone: int = 0
     load_s: float = 0.0
     """Its share of the loads that it waited for."""
+    started_s: float | None = None
+    """When an engine was first given it, on the monotonic clock; None while it waits."""
     n_batch: int = 1
     is_counted: bool = True
     """Every token of the attempt is in the row; False while an answer comes in one piece."""

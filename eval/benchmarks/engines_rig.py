@@ -1,0 +1,201 @@
+"""Bundled experts on real vLLM engines, and one policy playing one stream of questions on them.
+
+Used by ``residency_engines``, which says what is compared. Everything goes through the fleet that
+serves people; only ``by_hand`` puts prompts straight to the engines, to learn what vLLM itself
+needs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import wait
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from eval.questions import lab_questions
+from experts.bundled import bundled_models
+from experts.lab.questions import skills_of
+from experts.residency.policies.base import Policy
+from experts.residency.summary import quantile
+from experts.residency.workloads import zipf_shares
+from experts.values import Arm, Call
+from experts.vllm.asking import generate
+from experts.vllm.expert import VLLMExpert
+from experts.vllm.fleet import Fleet
+from experts.vllm.job import Job
+from experts.vllm.slot import EngineSlot
+from orchestrator.config import BundledExperts, Config, SlotSection, VLLMSettings
+from orchestrator.vllm_pool import experts_on_vllm
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Played:
+    """One policy, once. Waits are seconds from arrival until an engine was given the question."""
+
+    policy: str
+    makespan_s: float
+    n_loads: int
+    load_s: float
+    """Sum over slots."""
+    wait_p50_s: float
+    wait_p99_s: float
+    wait_max_s: float
+    n_other_answers: int
+    """Answers that are not those of the expert alone."""
+    n_failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """Engines that run, their experts by name, and how many calls an engine is given at once."""
+
+    fleet: Fleet
+    experts: dict[str, VLLMExpert]
+    concurrency: int
+
+    @property
+    def start(self) -> dict[str, str]:
+        """What each slot holds when a policy begins: the first experts, one each."""
+        return dict(zip(self.fleet.slots, self.experts, strict=False))
+
+    async def to_start(self) -> None:
+        loads = (asyncio.to_thread(self.fleet.load, m, s) for s, m in self.start.items())
+        await asyncio.gather(*loads)
+
+    async def jobs(self, calls: Sequence[Call]) -> list[Job]:
+        """Put into tokens, which is part of no policy."""
+        now = time.perf_counter()
+        made = [(await self.experts[c.arm.expert].jobs([c], now))[0] for c in calls]
+        return [cast(Job, job) for job in made]
+
+
+@asynccontextmanager
+async def rig(
+    python: Path, data_dir: Path, *, n_slots: int, concurrency: int
+) -> AsyncIterator[Rig]:
+    """python: of an environment with vLLM. All engines have been ended when it is left."""
+    section = VLLMSettings(
+        python=python, slots=[SlotSection(concurrency=concurrency) for _ in range(n_slots)]
+    )
+    settings = BundledExperts(kind="bundled", runs_on="vllm")
+    made = experts_on_vllm(Config(data_dir=data_dir, vllm=section), [settings])
+    experts = {e.card.name: cast(VLLMExpert, e) for e in made[id(settings)]}
+    fleet = next(iter(experts.values())).fleet
+    try:
+        yield Rig(fleet, experts, concurrency)
+    finally:
+        await asyncio.to_thread(fleet.close)
+
+
+def calls_of(names: Sequence[str], n: int, *, skew: float, seed: int) -> list[Call]:
+    """About ``n`` calls, each expert's of its own skills and none twice, in a drawn order.
+
+    skew: the exponent of Zipf's law over the experts, 0 for as many to each."""
+    categories = {m.name: m.categories for m in bundled_models()}
+    calls: list[Call] = []
+    for name, share in zip(names, zipf_shares(len(names), skew), strict=True):
+        skills = [s.name for s in skills_of(categories[name])]
+        wanted = max(1, round(n * float(share)))
+        each = -(-wanted // len(skills))
+        questions = lab_questions(each, "val", held_out_wording=False, seed=seed, skills=skills)
+        calls += [q.call(Arm(name)) for q in questions[:wanted]]
+    order = np.random.default_rng(seed).permutation(len(calls))
+    return [calls[i] for i in order]
+
+
+async def by_hand(rig: Rig, calls: Sequence[Call]) -> tuple[dict[int, str], float]:
+    """Texts by call, and seconds of serving, without swaps, mean over slots: experts are dealt out
+    to slots beforehand, and each one's prompts are put to the engine at once. The mean is what the
+    slots would need if the dealing had been perfect."""
+    texts: dict[int, str] = {}
+
+    async def share(slot_name: str, mine: Sequence[str]) -> float:
+        serving_s = 0.0
+        for name in mine:
+            await asyncio.to_thread(rig.fleet.load, name, slot_name)
+            numbers = [i for i, c in enumerate(calls) if c.arm.expert == name]
+            jobs = await rig.jobs([calls[i] for i in numbers])
+            started = time.perf_counter()
+            slot = rig.fleet.slots[slot_name]
+            found = await rig.fleet.outside(_answers(slot, name, jobs, rig.concurrency))
+            serving_s += time.perf_counter() - started
+            texts.update(zip(numbers, found, strict=True))
+        return serving_s
+
+    names, slots = list(rig.experts), list(rig.fleet.slots)
+    dealt = [names[i * len(names) // len(slots) : (i + 1) * len(names) // len(slots)]
+             for i in range(len(slots))]  # fmt: skip
+    seconds = await asyncio.gather(*(share(s, m) for s, m in zip(slots, dealt, strict=True)))
+    return texts, sum(seconds) / len(seconds)
+
+
+async def _answers(
+    slot: EngineSlot, model: str, jobs: Sequence[Job], concurrency: int
+) -> list[str]:
+    places = asyncio.Semaphore(concurrency)
+
+    async def one(job: Job) -> str:
+        async with places:
+            job.take(await generate(slot.control, slot.served_name(model), job.asked))
+        job.row.end_at_length()
+        return job.row.text
+
+    return list(await asyncio.gather(*map(one, jobs)))
+
+
+async def play_on_engines(
+    rig: Rig,
+    name: str,
+    policy: Policy,
+    calls: Sequence[Call],
+    alone: dict[int, str],
+    *,
+    at_s: Sequence[float] | None = None,
+) -> Played:
+    """alone: the right texts by call. at_s: when each call comes, from the start, ascending; None
+    for all at once, and nothing after them, as in a batch."""
+    await rig.to_start()
+    rig.fleet.use(policy)
+    rig.fleet.expect_more(at_s is not None)
+    jobs = await rig.jobs(calls)
+    n_before = len(rig.fleet.record.swaps)
+    came_s = await _submit(rig.fleet, jobs, at_s)
+    await asyncio.to_thread(wait, [job.done for job in jobs])
+    makespan_s = time.monotonic() - came_s[0]
+    waits = sorted(
+        (job.started_s if job.started_s is not None else time.monotonic()) - came
+        for job, came in zip(jobs, came_s, strict=True)
+    )
+    swaps = rig.fleet.record.swaps[n_before:]
+    return Played(
+        policy=name,
+        makespan_s=makespan_s,
+        n_loads=len(swaps),
+        load_s=sum(s.seconds for s in swaps),
+        wait_p50_s=quantile(waits, 0.5),
+        wait_p99_s=quantile(waits, 0.99),
+        wait_max_s=waits[-1],
+        n_other_answers=sum(job.row.text != alone[i] for i, job in enumerate(jobs)),
+        n_failed=sum(job.error is not None for job in jobs),
+    )
+
+
+async def _submit(fleet: Fleet, jobs: Sequence[Job], at_s: Sequence[float] | None) -> list[float]:
+    """When each came, on the monotonic clock."""
+    started = time.monotonic()
+    if at_s is None:
+        fleet.submit(jobs)
+        return [started] * len(jobs)
+    came = []
+    for job, at in zip(jobs, at_s, strict=True):
+        if (left_s := started + at - time.monotonic()) > 0:
+            await asyncio.sleep(left_s)
+        fleet.submit([job])
+        came.append(time.monotonic())
+    return came

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import multiprocessing
 import os
 import socket
 from collections import Counter
@@ -153,14 +152,6 @@ def test_a_call_that_was_paid_before_the_server_was_killed_is_not_paid_again(
 # kill -9
 
 
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that need not import anything: a kill should hit the work."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.orchestrator.test_idempotency", "uvicorn"])
-    return context
-
-
 def serve(folder: Path, listener: socket.socket) -> None:
     """What a process of its own does that will be killed."""
     import uvicorn
@@ -215,18 +206,20 @@ async def asked_while_it_is_killed(
         return child
 
     rng = Random(0)
-    async with httpx.AsyncClient(timeout=30) as asking, asyncio.timeout(240):
+    async with httpx.AsyncClient(timeout=30) as asking, asyncio.timeout(60):
         work = asyncio.gather(*(ask_all(asking) for _ in range(N_CLIENTS)))
         child = start()
         for _ in range(N_KILLS):
             n_before = len(answers)
             while len(answers) == n_before and not work.done():
+                assert child.exitcode is None
                 await asyncio.sleep(0.01)  # for the server's start, which takes how long it takes
             await asyncio.sleep(rng.uniform(0, 0.05))
             child.kill()
             child.join()
             child = start()
         await work
+        assert child.exitcode is None
         child.kill()
         child.join()
     return answers, n_lost

@@ -8,6 +8,7 @@
     │   ├── ConfigError       conclave.yaml does not say what it must
     │   ├── NotFitted         learned state is missing or belongs to another pool
     │   ├── DataError         a questions or outcomes file is not what it should be
+    │   ├── KeyReused         an idempotency key stands for another request already
     │   ├── LimitReached      the caller's own limits allow no call
     │   ├── ContextTooLong    the conversation fits no expert that may answer it
     │   ├── BadModel          a folder is not a model, or an adapter not of this base
@@ -65,6 +66,10 @@ class NotFitted(UserError):
 
 class DataError(UserError):
     """A data file cannot be used as it is."""
+
+
+class KeyReused(UserError):
+    """An idempotency key was given with another request before."""
 
 
 class LimitReached(UserError):

@@ -178,21 +178,26 @@ class Conclave:
 
     # Answering.
 
-    async def answer(self, query: Query, target: str, *, source: str) -> Result:
-        """Decide and answer one query."""
+    async def answer(
+        self, query: Query, target: str, *, source: str, recalls: bool = False
+    ) -> Result:
+        """Decide and answer one query. recalls: as ``answer_each``."""
         started = time.perf_counter()
         # Embedding a question is milliseconds of computing: not on the event loop.
         decision = await asyncio.to_thread(self.route, query, target, source=source)
-        answer = await run_live(self._run(decision), self.experts, self._recorder(decision))
+        run = self._run(decision, self._recall([query]) if recalls else None)
+        answer = await run_live(run, self.experts, self._recorder(decision))
         return self._closed(decision, answer, started)
 
     async def stream(
-        self, query: Query, target: str, *, source: str
+        self, query: Query, target: str, *, source: str, recalls: bool = False
     ) -> AsyncGenerator[Delta | Result]:
-        """Deltas of the answer, then the result. Closing the iterator frees all work."""
+        """Deltas of the answer, then the result. Closing the iterator frees all work. recalls: as
+        ``answer_each``."""
         started = time.perf_counter()
         decision = await asyncio.to_thread(self.route, query, target, source=source)
-        pieces = stream_live(self._run(decision), self.experts, self._recorder(decision))
+        run = self._run(decision, self._recall([query]) if recalls else None)
+        pieces = stream_live(run, self.experts, self._recorder(decision))
         async with aclosing(pieces) as stream:
             async for piece in stream:
                 if isinstance(piece, Answer):

@@ -1,9 +1,10 @@
 """The ledger: what happened and what it cost, on SQLite, append-only.
 
-Rows of six kinds: queries asked, labels (what is known about a question: skill, right answer,
-split; the latest counts), calls made, decisions taken, answers given, and verdicts (was it right,
-and who says so; the latest counts). Triggers refuse updates, deletes and replacements, so a sum
-over the ledger never changes for the past. All that Conclave believes is computed from here.
+Rows of seven kinds: queries asked, labels (what is known about a question: skill, right answer,
+split; the latest counts), calls made, decisions taken, answers given, responses kept for those
+who may ask again, and verdicts (was it right, and who says so; the latest counts). Triggers refuse
+updates, deletes and replacements, so a sum over the ledger never changes for the past. All that
+Conclave believes is computed from here.
 """
 
 from __future__ import annotations
@@ -93,6 +94,12 @@ CREATE TABLE IF NOT EXISTS answers (
     latency_s REAL NOT NULL,
     notes TEXT NOT NULL          -- JSON list
 );
+CREATE TABLE IF NOT EXISTS responses (
+    idempotency_key TEXT PRIMARY KEY,
+    at REAL NOT NULL,
+    request TEXT NOT NULL,       -- digest of what was asked
+    body TEXT NOT NULL           -- JSON, as it was sent
+);
 CREATE TABLE IF NOT EXISTS verdicts (
     verdict_id INTEGER PRIMARY KEY,
     at REAL NOT NULL,
@@ -112,6 +119,7 @@ _KEYS = {
     "calls": "call_id",
     "decisions": "decision_id",
     "answers": "decision_id",
+    "responses": "idempotency_key",
     "verdicts": "verdict_id",
 }
 """Tables and their keys."""
@@ -256,6 +264,13 @@ class Ledger:
             for row in rows:
                 _inserted(db, "answers", {**row, "at": time.time()})
 
+    def add_response(self, key: str, request: str, body: str) -> None:
+        """Keep a response for who asks again; the first one of a key stays."""
+        with self._transaction() as db:
+            if _response_to(db, key) is None:
+                row = {"idempotency_key": key, "at": time.time(), "request": request, "body": body}
+                _inserted(db, "responses", row)
+
     def add_verdicts(self, verdicts: Iterable[Verdict]) -> None:
         """Record verdicts on calls; earlier ones stay, and count no more."""
         with self._transaction() as db:
@@ -301,6 +316,11 @@ class Ledger:
             [json.dumps(list(query_ids))],
         )
         return [_recorded(row) for row in rows]
+
+    def response_to(self, key: str) -> tuple[str, str] | None:
+        """Digest of the request and body of the response that are kept under a key."""
+        with self._lock:
+            return _response_to(self._db, key)
 
     def load_times_s(self, expert: str, version: str, *, n: int = 9) -> list[float]:
         """Seconds of the last loads of these weights, newest first."""
@@ -360,6 +380,13 @@ def _add_query(db: sqlite3.Connection, query: Query, source: str) -> None:
             f"The id {query.query_id!r} stands for another question in the ledger: "
             f"{_shortened(row[0])}. Give the new one another id, or none."
         )
+
+
+def _response_to(db: sqlite3.Connection, key: str) -> tuple[str, str] | None:
+    found: tuple[str, str] | None = db.execute(
+        "SELECT request, body FROM responses WHERE idempotency_key = ?", (key,)
+    ).fetchone()
+    return found
 
 
 def _inserted(db: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> int:

@@ -8,7 +8,11 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import multiprocessing
 from collections.abc import Iterator
+from contextlib import chdir
+from multiprocessing import forkserver
+from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -40,6 +44,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def processes() -> ForkServerContext:
+    """Processes that need not import anything: a kill should hit the work. There is one fork server
+    in a process, so it knows what all tests need."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(
+        ["tests.orchestrator.batch.batches", "tests.orchestrator.test_idempotency", "uvicorn"]
+    )
+    # It looks for modules in the folder that it is started in, and says nothing when it finds none.
+    with chdir(Path(__file__).parent.parent):
+        forkserver.ensure_running()
+    return context
 
 
 @pytest.fixture

@@ -122,6 +122,8 @@ class Settings:
     hang_s: float = 20.0
     port: int = 0
     call_s: float = 0.0
+    kept_s: float = float("inf")
+    """Engines hang up on idle connections after it."""
     sees_layers: bool = True
     """Linear layers can be compared with the file's; on CPUs, vLLM packs them."""
     adapters: Mapping[str, str] = field(default_factory=dict)
@@ -158,6 +160,7 @@ def lab(folder: Path, **settings: object) -> Iterator[Lab]:
         env={
             "SCRIPTED_FAULTS": str(folder / "faults"),
             "SCRIPTED_CALL_S": str(made.call_s),
+            "SCRIPTED_KEPT_S": str(made.kept_s),
             **({"SCRIPTED_SEES_LAYERS": "1"} if made.sees_layers else {}),
         },
         log_dir=folder / "logs",

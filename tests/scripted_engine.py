@@ -14,12 +14,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 END_ID = 1
 LOGPROB = -0.25
+KEPT_S = float(os.environ.get("SCRIPTED_KEPT_S", "inf"))
+"""Idle connections are hung up on after it, at the worst of moments: when they are used again."""
 TENSORS = ["model.norm.weight"]
 if "SCRIPTED_SEES_LAYERS" in os.environ:
     TENSORS.append("model.layers.0.self_attn.o_proj.weight")
@@ -180,8 +183,11 @@ def send(writer, body: dict) -> None:
 
 
 async def serve(engine: Engine, reader, writer) -> None:
+    idle_since = time.monotonic()
     try:
         while line := await reader.readline():
+            if time.monotonic() - idle_since > KEPT_S:  # just now, as luck has it
+                break
             _, target, _ = line.decode().split()
             length = 0
             while (header := await reader.readline()) not in (b"\r\n", b""):
@@ -197,6 +203,7 @@ async def serve(engine: Engine, reader, writer) -> None:
             head = f"HTTP/1.1 {status} X\r\ncontent-length: {len(data)}\r\n\r\n"
             writer.write(head.encode() + data)
             await writer.drain()
+            idle_since = time.monotonic()
     except (ConnectionError, asyncio.IncompleteReadError):
         pass
     finally:

@@ -39,6 +39,9 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_SERVER_DEV_MODE": "1",  # the routes that ``control`` needs
 }
+KEPT_S = 2.0
+"""An idle connection is used again. vLLM hangs up after 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE): what is
+sent at that moment is lost, and POSTs are not repeated. A swap failed so, and cost a restart."""
 _KEEPER = Path(__file__).parent / "keeper.py"
 _SHOWN_LINES = 15
 _PORT_TRIES = 3
@@ -228,7 +231,8 @@ class Engine:
             )
         self._group = int(line)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), read_bufsize=1 << 20
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S),
+            read_bufsize=1 << 20,
         )
         self._control = Control(f"http://127.0.0.1:{port}", self._session)
         await self._until_healthy(self._control)

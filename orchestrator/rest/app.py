@@ -7,23 +7,25 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi_offline import FastAPIOffline
 from starlette.types import Receive
 
 from experts.errors import UnknownExpert
+from experts.values import Query
 from orchestrator.conclave import Conclave, raise_if_failed
 from orchestrator.config import Config
 from orchestrator.decision import Result
 from orchestrator.queries import choices, new_query_id
 from orchestrator.rest import errors
 from orchestrator.rest.body_limit import BodyLimit
-from orchestrator.rest.chat import completion_body, sse
+from orchestrator.rest.chat import completion_body, kept_sse, sse
 from orchestrator.rest.errors import error_body
+from orchestrator.rest.idempotency import REPLAYED, Kept, Key, Keys, key_of
 from orchestrator.rest.schemas import ChatRequest, FeedbackRequest, RouteRequest, to_query
 from orchestrator.warm import warm
 
@@ -87,9 +89,16 @@ async def _warm_up(conclave: Conclave, readiness: _Readiness, on_ready: OnReady)
 
 
 def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
+    keys = Keys(conclave.ledger)
+
     @app.post("/v1/chat/completions", tags=["OpenAI"])
-    async def chat_completions(body: ChatRequest, request: Request) -> Response:
-        """Answer a conversation. ``model`` is ``conclave``, a policy or an expert's name."""
+    async def chat_completions(
+        body: ChatRequest,
+        request: Request,
+        idempotency_key: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """Answer a conversation. ``model`` is ``conclave``, a policy or an expert's name. Asked
+        again with the same ``Idempotency-Key``, it gives the same answer and costs nothing."""
         try:
             query = to_query(body, config, body.sampling(config))
         except ValueError as error:
@@ -97,20 +106,50 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
             return JSONResponse(
                 error_body(message, "invalid_request_error", "invalid_value", "max_tokens"), 400
             )
+        key = None if idempotency_key is None else key_of(idempotency_key, body)
+        ids = [query.query_id, *(new_query_id() for _ in range(1, body.n))]
+        if key is not None:
+            ids = [key.query_id, *(f"{key.query_id}.{i}" for i in range(1, body.n))]
+            query = replace(query, query_id=key.query_id)
         if body.stream:
-            pieces = conclave.stream(query, body.target, source="serve")
-            first = await _first_piece(pieces, request.receive)
-            if first is None:
-                return Response(status_code=_CLIENT_CLOSED)
-            usage = body.stream_options.include_usage if body.stream_options else False
-            events = sse(body.model, _chained(first, pieces), include_usage=usage)
-            return StreamingResponse(events, media_type="text/event-stream")
-        asked = choices(query, [query.query_id, *(new_query_id() for _ in range(1, body.n))])
-        answers = asyncio.gather(*(conclave.answer(q, body.target, source="serve") for q in asked))
-        results = await _unless_gone(answers, request.receive)
-        if results is None:
+            return await streamed(body, query, key, request.receive)
+
+        async def answered() -> dict[str, Any]:
+            results = await asyncio.gather(
+                *(
+                    conclave.answer(q, body.target, source="serve", recalls=key is not None)
+                    for q in choices(query, ids)
+                )
+            )
+            return completion_body(body.model, results)
+
+        told = await _unless_gone(
+            answered() if key is None else keys.once(key, answered), request.receive
+        )
+        if told is None:
             return Response(status_code=_CLIENT_CLOSED)
-        return JSONResponse(completion_body(body.model, results))
+        if isinstance(told, Kept):
+            return JSONResponse(told.body, headers=REPLAYED)
+        return JSONResponse(told)
+
+    async def streamed(
+        body: ChatRequest, query: Query, key: Key | None, receive: Receive
+    ) -> Response:
+        pieces: AsyncGenerator[Any] = conclave.stream(
+            query, body.target, source="serve", recalls=key is not None
+        )
+        if key is not None:
+            pieces = keys.once_streamed(key, body.model, pieces)
+        first = await _first_piece(pieces, receive)
+        if first is None:
+            return Response(status_code=_CLIENT_CLOSED)
+        usage = body.stream_options.include_usage if body.stream_options else False
+        if isinstance(first, Kept):
+            await pieces.aclose()
+            events = kept_sse(first.body, include_usage=usage)
+            return StreamingResponse(events, headers=REPLAYED, media_type="text/event-stream")
+        events = sse(body.model, _chained(first, pieces), include_usage=usage)
+        return StreamingResponse(events, media_type="text/event-stream")
 
     @app.post("/v1/route", tags=["Conclave"])
     async def route(body: RouteRequest) -> dict[str, Any]:

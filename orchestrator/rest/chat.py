@@ -114,6 +114,20 @@ async def sse(
     yield "data: [DONE]\n\n"
 
 
+async def kept_sse(body: dict[str, Any], *, include_usage: bool) -> AsyncGenerator[str]:
+    """A whole ``chat.completion`` as server-sent events: what was said before is said at once."""
+    [said] = body["choices"]
+    parts = {k: v for k, v in said["message"].items() if v is not None}
+    base = {k: body[k] for k in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+    choice = {"index": 0, "delta": parts, "finish_reason": None, "logprobs": None}
+    yield _data({**base, "choices": [choice]})
+    last = {**choice, "delta": {}, "finish_reason": said["finish_reason"]}
+    yield _data({**base, "choices": [last], "conclave": body["conclave"]})
+    if include_usage:
+        yield _data({**base, "choices": [], "usage": body["usage"]})
+    yield "data: [DONE]\n\n"
+
+
 def _data(event: dict[str, Any]) -> str:
     return f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
 

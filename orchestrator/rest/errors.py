@@ -15,6 +15,7 @@ from experts.errors import (
     ConclaveError,
     ContextTooLong,
     ExpertFailure,
+    KeyReused,
     LimitReached,
     NotFitted,
     UnknownExpert,
@@ -35,6 +36,7 @@ _SHOWN_CHARS = 80
 _KNOWN: tuple[tuple[type[ConclaveError], int, str, str], ...] = (
     (UnknownExpert, 404, "invalid_request_error", "model_not_found"),
     (ContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
+    (KeyReused, 422, "invalid_request_error", "idempotency_key_reused"),
     (LimitReached, 400, "invalid_request_error", "limit_reached"),
     (NotFitted, 503, "server_error", "router_not_fitted"),
     (UserError, 400, "invalid_request_error", "invalid_request"),

@@ -204,6 +204,17 @@ def test_a_swap_that_fails_goes_on_to_the_next_way_and_is_recorded(
         assert it.fleet.record.swaps[1].error
 
 
+def test_connections_that_an_engine_hangs_up_on_are_not_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("experts.vllm.engine.KEPT_S", 0.05)
+    with lab(tmp_path, names=("logic", "units"), call_s=0.6, kept_s=0.5) as it:
+        answers(it.experts, "logic", n=4)
+        answers(it.experts, "logic")  # three connections are idle while it lasts
+        answers(it.experts, "units")
+        assert it.ways == [("restart", "logic", True), ("in_place", "units", True)]
+
+
 def test_a_swap_that_hangs_is_given_up(tmp_path: Path) -> None:
     with lab(tmp_path, hang_s=0.3) as it:
         it.fleet.record.add(swap("units", 0.001))

@@ -3,7 +3,6 @@ twice, and what a process holds in memory does not grow with the file."""
 
 from __future__ import annotations
 
-import multiprocessing
 from collections import Counter
 from multiprocessing.context import ForkServerContext
 from pathlib import Path
@@ -15,14 +14,6 @@ from orchestrator.ledger import Ledger
 from tests.orchestrator.batch.batches import AT_ONCE, numbered, process, read, write
 
 N_KILLS, N_QUERIES, LATENCY_S = 10, 400, 0.02
-
-
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Processes that need not import anything: a kill should hit the work."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.orchestrator.batch.batches"])
-    return context
 
 
 @pytest.mark.parametrize("model", ["echo", "wave"])

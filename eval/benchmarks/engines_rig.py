@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import wait
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,7 +23,6 @@ from experts.bundled import bundled_models
 from experts.lab.questions import skills_of
 from experts.residency.policies.base import Policy
 from experts.residency.summary import quantile
-from experts.residency.workloads import zipf_shares
 from experts.values import Arm, Call
 from experts.vllm.asking import generate
 from experts.vllm.expert import VLLMExpert
@@ -49,6 +48,8 @@ class Played:
     n_other_answers: int
     """Answers that are not those of the expert alone."""
     n_failed: int
+    n_given_up: int
+    """Not answered when the run was ended; their waits are counted up to then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +94,15 @@ async def rig(
         await asyncio.to_thread(fleet.close)
 
 
-def calls_of(names: Sequence[str], n: int, *, skew: float, seed: int) -> list[Call]:
+def calls_of(shares: Mapping[str, float], n: int, *, seed: int) -> list[Call]:
     """About ``n`` calls, each expert's of its own skills and none twice, in a drawn order.
 
-    skew: the exponent of Zipf's law over the experts, 0 for as many to each."""
+    shares: of each expert, summing to 1."""
     categories = {m.name: m.categories for m in bundled_models()}
     calls: list[Call] = []
-    for name, share in zip(names, zipf_shares(len(names), skew), strict=True):
+    for name, share in shares.items():
         skills = [s.name for s in skills_of(categories[name])]
-        wanted = max(1, round(n * float(share)))
+        wanted = max(1, round(n * share))
         each = -(-wanted // len(skills))
         questions = lab_questions(each, "val", held_out_wording=False, seed=seed, skills=skills)
         calls += [q.call(Arm(name)) for q in questions[:wanted]]
@@ -157,19 +158,26 @@ async def play_on_engines(
     alone: dict[int, str],
     *,
     at_s: Sequence[float] | None = None,
+    give_up_s: float | None = None,
 ) -> Played:
     """alone: the right texts by call. at_s: when each call comes, from the start, ascending; None
-    for all at once, and nothing after them, as in a batch."""
+    for all at once, and nothing after them, as in a batch. give_up_s: the run is ended so long
+    after the last came, whoever waits still."""
     await rig.to_start()
     rig.fleet.use(policy)
     rig.fleet.expect_more(at_s is not None)
     jobs = await rig.jobs(calls)
     n_before = len(rig.fleet.record.swaps)
     came_s = await _submit(rig.fleet, jobs, at_s)
-    await asyncio.to_thread(wait, [job.done for job in jobs])
+    done = await asyncio.to_thread(wait, [job.done for job in jobs], give_up_s)
     makespan_s = time.monotonic() - came_s[0]
+    ended_s = time.monotonic()
+    given_up = {job.request_id for job in jobs if job.done in done.not_done}
+    if given_up:
+        rig.fleet.cancel([job for job in jobs if job.request_id in given_up])
+        await asyncio.to_thread(wait, [job.done for job in jobs])
     waits = sorted(
-        (job.started_s if job.started_s is not None else time.monotonic()) - came
+        (job.started_s if job.started_s is not None else ended_s) - came
         for job, came in zip(jobs, came_s, strict=True)
     )
     swaps = rig.fleet.record.swaps[n_before:]
@@ -181,8 +189,11 @@ async def play_on_engines(
         wait_p50_s=quantile(waits, 0.5),
         wait_p99_s=quantile(waits, 0.99),
         wait_max_s=waits[-1],
-        n_other_answers=sum(job.row.text != alone[i] for i, job in enumerate(jobs)),
+        n_other_answers=sum(
+            job.row.text != alone[i] for i, job in enumerate(jobs) if job.request_id not in given_up
+        ),
         n_failed=sum(job.error is not None for job in jobs),
+        n_given_up=len(given_up),
     )
 
 

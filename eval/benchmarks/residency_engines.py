@@ -8,9 +8,10 @@ compared with the one that the expert gave when it was alone.
   prompts, grouped, put straight to the engines, which is what vLLM itself needs; what our
   scheduling takes beyond that and beyond the swaps is its overhead. And *restarting*: our grouping
   with a new engine for every swap, as those do who cannot swap in place.
-* **online**: questions come by themselves (Poisson), some experts being asked far more often
-  (Zipf), at a rate that first-come can carry, and at one that it cannot. How long does anybody
-  wait until an engine has the question?
+* **online**: questions come by themselves (Poisson); two of the experts, whose answers are the
+  longest, are asked far more often than the other six. At a low rate, and at one at which something
+  runs on both all the time: who then only loads into an idle slot never serves the others. How long
+  does anybody wait until an engine has the question?
 """
 
 from __future__ import annotations
@@ -31,6 +32,9 @@ OURS, FIRST_COME, COLLATION = "bounded grouping (ours)", "first-come + LRU", "FI
 RESTARTING = "ours, restarting"
 GOAL_LOADS, GOAL_MAKESPAN, GOAL_RESTART, GOAL_OVERHEAD = 1 / 30, 1 / 8, 1 / 20, 0.05
 GOAL_P99 = 0.5
+GIVE_UP = 2.0
+"""Times as long as questions come is how long after that a run goes on: it would take minutes more
+to see first-come end, and tell nothing else."""
 
 Tell = Callable[[str], None]
 Policies = dict[str, Callable[[], Policy]]
@@ -45,10 +49,12 @@ class OnEngines:
     """Of grouping by hand and of ours; first-come and restarting take minutes and have one."""
     first_come: bool = True
     restart: bool = True
-    online: tuple[tuple[float, int], ...] = ((1.0, 120), (20.0, 600))
-    """Questions a second, and how many."""
-    max_wait_s: float = 5.0
-    skew: float = 1.0
+    online: tuple[tuple[float, int], ...] = ((1.0, 100), (14.0, 900))
+    """Questions a second, and how many. Goals are about the last."""
+    max_wait_s: float = 20.0
+    hot: tuple[str, str] = ("arithmetic", "lists")
+    """They show their steps, so their answers take longest."""
+    hot_share: float = 0.85
     n_slots: int = 2
     concurrency: int = 128
 
@@ -103,7 +109,8 @@ async def run_on_engines(
 async def _batch(
     engines: Rig, size: OnEngines, seed: int, tell: Tell
 ) -> tuple[list[Played], list[float], int]:
-    calls = calls_of(list(engines.experts), size.n_batch, skew=0.0, seed=seed)
+    even = dict.fromkeys(engines.experts, 1 / len(engines.experts))
+    calls = calls_of(even, size.n_batch, seed=seed)
     tell("batch: each expert alone")
     alone, _ = await by_hand(engines, calls)  # engines and tokenizers are warm after it
     played: list[Played] = []
@@ -129,7 +136,14 @@ async def _batch(
 async def _online(
     engines: Rig, size: OnEngines, per_s: float, n: int, seed: int, tell: Tell
 ) -> Online:
-    calls = calls_of(list(engines.experts), n, skew=size.skew, seed=seed)
+    n_others = len(engines.experts) - len(size.hot)
+    shares = {
+        name: size.hot_share / len(size.hot)
+        if name in size.hot
+        else (1 - size.hot_share) / n_others
+        for name in engines.experts
+    }
+    calls = calls_of(shares, n, seed=seed)
     at_s = poisson_times(len(calls), per_s, seed=seed)
     tell(f"online, {per_s:g} a second: each expert alone")
     alone, _ = await by_hand(engines, calls)
@@ -142,8 +156,9 @@ async def _online(
     for name, make in policies.items():
         tell(f"online, {per_s:g} a second: {name}")
         one = await play_on_engines(
-            engines, name, make(), calls, alone, at_s=[float(t) for t in at_s]
-        )
+            engines, name, make(), calls, alone,
+            at_s=[float(t) for t in at_s], give_up_s=GIVE_UP * float(at_s[-1]),
+        )  # fmt: skip
         played.append(one)
     return Online(per_s=per_s, n=len(calls), max_wait_s=size.max_wait_s, played=played)
 
@@ -172,13 +187,20 @@ def _report(
     goals = {
         "the same answers": not any(p.n_other_answers or p.n_failed for p in everything),
         "overhead at most 5 %": statistics.median(overhead) <= GOAL_OVERHEAD,
-        "nobody waits beyond the bound": all(
-            _of(o, OURS).wait_max_s <= o.max_wait_s for o in online
-        ),
-        "p99 wait at most half of first-come's": all(
-            _of(o, OURS).wait_p99_s <= GOAL_P99 * _of(o, FIRST_COME).wait_p99_s for o in online
-        ),
     }
+    if online:
+        last = online[-1]
+        goals |= {
+            "nobody waits beyond the bound": all(
+                _of(o, OURS).wait_max_s <= o.max_wait_s for o in online
+            ),
+            "collation's longest wait is beyond it": (
+                _of(last, COLLATION).wait_max_s > last.max_wait_s
+            ),
+            "p99 wait at most half of first-come's": (
+                _of(last, OURS).wait_p99_s <= GOAL_P99 * _of(last, FIRST_COME).wait_p99_s
+            ),
+        }
     if any(p.policy == FIRST_COME for p in batch):
         loads, ratio = (
             n_loads(OURS) / n_loads(FIRST_COME),

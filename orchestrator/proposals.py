@@ -19,7 +19,8 @@ from pydantic import BaseModel, ValidationError
 from experts.errors import ConfigError, UnknownName, UnknownPrice, UserError
 from experts.remote.litellm_prices import listed
 from experts.remote.litellm_wire import INSTALL
-from orchestrator.config import DEFAULT_POLICIES, UNFILLED
+from orchestrator.config import DEFAULT_POLICIES
+from orchestrator.config_problems import UNFILLED
 
 _TIMEOUT_S = 10
 _MAX_BYTES = 10 << 20

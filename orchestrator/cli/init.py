@@ -148,7 +148,7 @@ def init(
     [dim]conclave init --openai http://localhost:8001/v1 --litellm openai/gpt-4o-mini[/dim]
     """
     from experts.errors import UserError
-    from orchestrator.config import UNFILLED
+    from orchestrator.config_problems import UNFILLED
     from orchestrator.proposals import Proposals
 
     if path.exists() and not force:

@@ -17,7 +17,8 @@ from experts.bundled import FOLDER
 from experts.errors import ConfigError, UnknownPrice, UserError
 from experts.remote.litellm_prices import listed
 from orchestrator.cli.command import app
-from orchestrator.config import UNFILLED, load_config
+from orchestrator.config import load_config
+from orchestrator.config_problems import UNFILLED
 from orchestrator.pool import make_experts
 
 NEEDS_LITELLM = pytest.mark.skipif(

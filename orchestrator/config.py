@@ -59,6 +59,10 @@ Arguments = Annotated[list[Word], AfterValidator(check_engine_arguments)]
 """Of an engine's command line, one word an item."""
 
 
+LoRARank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
+"""That vLLM takes as the largest."""
+
+
 class BundledExperts(_Strict):
     """All of the bundled experts, or some."""
 
@@ -182,8 +186,7 @@ class VLLMSettings(_Strict):
     """Engines of other families are put to sleep (1: weights in host memory, 2: dropped) instead of
     stopped; on GPUs, with --enable-sleep-mode in `args`."""
     max_asleep: int = Field(default=1, ge=1)
-    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
-    """vLLM knows these."""
+    max_lora_rank: LoRARank = 16
     start_s: float = Field(default=600, gt=0, allow_inf_nan=False)
     """To be healthy after a start; then an engine counts as hung."""
     stop_s: float = Field(default=15, gt=0, allow_inf_nan=False)

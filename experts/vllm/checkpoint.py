@@ -93,7 +93,10 @@ def read_adapter(folder: Path) -> Adapter:
     """Raises BadModel when the folder is missing or holds no LoRA adapter."""
     _check_folder(folder, "a LoRA adapter")
     if not (folder / "adapter_config.json").is_file() and (folder / "config.json").is_file():
-        raise BadModel(f"{folder} holds a whole model, not a LoRA adapter: leave `base` out.")
+        raise BadModel(
+            f"{folder} has no adapter_config.json: it holds a whole model, not a LoRA adapter. "
+            "Leave `base` out."
+        )
     config = _read_json(folder / "adapter_config.json", "a LoRA adapter (PEFT's layout) has one")
     if config.get("peft_type") != "LORA" or not isinstance(config.get("r"), int):
         raise BadModel(

@@ -91,7 +91,7 @@ def test_what_cannot_be_is_refused_before_an_engine_is_started(tmp_path: Path) -
     alone = expert(name="a", folder="wide")
     assert "holds a LoRA adapter" in refused(f"experts: [{alone}]", tmp_path)
     whole = expert(name="a", folder="logic", base="it")
-    assert "leave `base` out" in refused(f"experts: [{it}, {whole}]", tmp_path)
+    assert "Leave `base` out" in refused(f"experts: [{it}, {whole}]", tmp_path)
     assert "there is no program 'nope'" in refused(
         f"vllm: {{python: nope}}\nexperts: [{it}]", tmp_path
     )

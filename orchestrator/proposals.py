@@ -178,9 +178,9 @@ def _base_of(adapter: Adapter, models: Mapping[str, Checkpoint]) -> str:
     if len(named or fits) == 1:
         return (named or fits)[0]
     raise BadModel(
-        f"{adapter.folder} is a LoRA adapter, made for {adapter.base or 'a model not named'}. Of the "
-        f"models that were named, it fits {', '.join(fits) or 'none'}. Name the folder of its base "
-        "with --vllm, too; where it fits several, the base's folder must be called as it says."
+        f"{adapter.folder} is a LoRA adapter, made for {adapter.base or 'it does not say what'}. "
+        f"Of the models that were named, it fits {', '.join(fits) or 'none'}. Name the folder of "
+        "its base with --vllm, too; where it fits several, the base's must be called as it says."
     )
 
 

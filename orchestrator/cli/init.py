@@ -174,8 +174,8 @@ def init(
     with_bundled = not proposals.entries if bundled is None else bundled
     if not (with_bundled or proposals.entries):
         raise UserError(
-            "That leaves nobody to ask. Name an expert with --openai, --litellm, --local or --vllm, "
-            "or leave --no-bundled out."
+            "That leaves nobody to ask. Name an expert with --openai, --litellm, --local or "
+            "--vllm, or leave --no-bundled out."
         )
     text = _TEMPLATE.replace(
         "{experts}", (BUNDLED if with_bundled else "") + "".join(proposals.entries)

@@ -110,9 +110,9 @@ def _doubts_about_sleep(
                 "--enable-sleep-mode in `args`"
             )
     if settings.sleep_level == 1:
-        sizes = sorted((m.weights.n_bytes / 1e9 for m in models.values() if not m.base), key=float)
-        n_asleep = settings.max_asleep * len(settings.slots)
-        in_host_gb += sum(sizes[-n_asleep:])
+        sizes = sorted(m.weights.n_bytes / 1e9 for m in models.values() if not m.base)
+        # An engine that woke up keeps its copy (github.com/vllm-project/vllm/issues/16663).
+        in_host_gb += len(settings.slots) * sum(sizes[-settings.max_asleep - 1 :])
     if in_host_gb > machine.memory_gb:
         found.append(
             f"{in_host_gb:.3g} GB are to stay in host memory (`host_memory_gb`, and weights of "

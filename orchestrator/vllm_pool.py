@@ -6,14 +6,14 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeGuard
 
 from experts.bundled import FOLDER, bundled_cards
 from experts.cards import ExpertCard, Prices
-from experts.errors import BadModel, ConfigError
+from experts.errors import BadModel, ConfigError, DoesNotFit, did_you_mean
 from experts.expert import Expert
 from experts.residency.policies.base import Policy
 from experts.residency.policies.bounded.policy import BoundedGrouping
@@ -59,6 +59,7 @@ def experts_on_vllm(config: Config, all_settings: Sequence[OnVLLM]) -> dict[int,
     """
     if not all_settings:
         return {}
+    _check_python(config.vllm)
     models: dict[str, Servable] = {}
     cards: dict[str, ExpertCard] = {}
     folders: dict[str, Path] = {}
@@ -116,6 +117,7 @@ def make_fleet(settings: VLLMSettings, models: dict[str, Servable], data_dir: Pa
             concurrency=section.concurrency,
         )
         slots.append(FleetSlot(slot=slot, engines=engines))
+    _check_sizes([slot.slot for slot in slots], models)
     return Fleet(
         slots,
         models,
@@ -176,10 +178,7 @@ def _in_folder(
         else:
             base = models.get(settings.base)
             if base is None:
-                raise ConfigError(
-                    f"its base {settings.base!r} is no expert of `kind: vllm`. "
-                    f"Those are: {', '.join(models) or 'none'}."
-                )
+                raise ConfigError(_no_base(settings, config, models))
             model = servable_adapter(
                 settings.name, settings.folder, base, max_rank=config.vllm.max_lora_rank
             )
@@ -203,6 +202,49 @@ def _in_folder(
     )
     has_own = settings.base is None or (settings.folder / "tokenizer.json").is_file()
     return card, model, settings.folder if has_own else folders[settings.base or ""]
+
+
+def _no_base(settings: VLLMExpertSettings, config: Config, models: Mapping[str, Servable]) -> str:
+    base = settings.base or ""
+    if base == settings.name:
+        return "it cannot be its own base. `base` names the expert that the adapter was made for."
+    for other in config.experts:
+        if getattr(other, "name", None) == base and not isinstance(other, VLLMExpertSettings):
+            return f"its base {base!r} is of `kind: {other.kind}`; it must be of `kind: vllm`."
+        if isinstance(other, VLLMExpertSettings) and other.name == base and other.base is not None:
+            return f"its base {base!r} is an adapter itself. Name the model that both sit on."
+    return (
+        f"its base {base!r} is no expert on vLLM.{did_you_mean(base, models)} "
+        f"Those are: {', '.join(models) or 'none'}. Add the model that the adapter was made for: "
+        f"{{kind: vllm, name: {base}, folder: ...}}."
+    )
+
+
+def _check_python(settings: VLLMSettings) -> None:
+    """Here, and not when the first question needs an engine."""
+    python = settings.python
+    if python is not None and shutil.which(python) is None:
+        raise ConfigError(
+            f"`python` under `vllm:`: there is no program {str(python)!r}. Give the Python that "
+            "has vLLM, as in .venv-vllm/bin/python (make vllm installs one for CPUs)."
+        )
+
+
+def _check_sizes(slots: Sequence[Slot], models: Mapping[str, Servable]) -> None:
+    """The fleet refuses, too, in bytes: it knows nothing of the file."""
+    largest = max(slot.memory_bytes for slot in slots)
+    for model in models.values():
+        needed = model.weights.n_bytes
+        with_base = ""
+        if model.base is not None:
+            needed += models[model.base].weights.n_bytes
+            with_base = f", its base {model.base!r} included"
+        if needed > largest:
+            raise DoesNotFit(
+                f"Expert {model.name!r} needs {needed / 1e9:.3g} GB for weights{with_base}; the "
+                f"largest slot has {largest / 1e9:.3g}. Raise its `memory_gb` (`vllm:`, `slots:`) "
+                "if the GPU has that much, or take smaller or quantized weights."
+            )
 
 
 def _base(settings: VLLMExpertSettings) -> Servable:

@@ -62,8 +62,12 @@ class Adapter:
 
 def read_checkpoint(folder: Path) -> Checkpoint:
     """Raises BadModel when the folder is missing, is not a model, or its weights are cut off."""
-    if not folder.is_dir():
-        raise BadModel(f"There is no folder {folder}. Give the folder of a Hugging Face model.")
+    _check_folder(folder, "a Hugging Face model")
+    if not (folder / "config.json").is_file() and (folder / "adapter_config.json").is_file():
+        raise BadModel(
+            f"{folder} holds a LoRA adapter, not a whole model. Say what it sits on: `base:` with "
+            "the name of the expert that it was made for."
+        )
     config = _read_json(folder / "config.json", "a model folder has one")
     if not config.get("architectures"):
         raise BadModel(
@@ -87,8 +91,12 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 
 def read_adapter(folder: Path) -> Adapter:
     """Raises BadModel when the folder is missing or holds no LoRA adapter."""
-    if not folder.is_dir():
-        raise BadModel(f"There is no folder {folder}. Give the folder of a LoRA adapter.")
+    _check_folder(folder, "a LoRA adapter")
+    if not (folder / "adapter_config.json").is_file() and (folder / "config.json").is_file():
+        raise BadModel(
+            f"{folder} has no adapter_config.json: it holds a whole model, not a LoRA adapter. "
+            "Leave `base` out."
+        )
     config = _read_json(folder / "adapter_config.json", "a LoRA adapter (PEFT's layout) has one")
     if config.get("peft_type") != "LORA" or not isinstance(config.get("r"), int):
         raise BadModel(
@@ -134,6 +142,14 @@ def check_adapter(adapter: Adapter, base: Checkpoint, *, max_rank: int) -> None:
                 f"({adapter.base or 'not named'}): its {module} has {theirs} where {base.folder} "
                 f"has {ours}."
             )
+
+
+def _check_folder(folder: Path, of: str) -> None:
+    if not folder.is_dir():
+        raise BadModel(
+            f"There is no folder {folder}. Give the folder of {of}. Nothing is fetched from a hub: "
+            "download it first (hf download ID --local-dir FOLDER)."
+        )
 
 
 def _adapted_module(name: str) -> tuple[str, str | None]:

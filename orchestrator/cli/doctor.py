@@ -35,6 +35,7 @@ def doctor(as_json: JsonOption = False, config_file: ConfigOption = None) -> Non
     """Check this machine and configuration. Exit code 1 when something does not work."""
     from orchestrator.config import load_config
     from orchestrator.reachable import servers_of
+    from orchestrator.vllm_pool import is_on_vllm
 
     config = load_config(config_file)
     checks: list[Callable[[Config], Finding]] = [
@@ -42,6 +43,8 @@ def doctor(as_json: JsonOption = False, config_file: ConfigOption = None) -> Non
     ]  # fmt: skip
     if servers_of(config):
         checks.insert(checks.index(_experts) + 1, _servers)
+    if any(is_on_vllm(settings) for settings in config.experts):
+        checks.insert(checks.index(_experts) + 1, _engines)
     findings = [_guarded(check, config) for check in checks]
     if as_json:
         typer.echo(json.dumps({"findings": [asdict(f) for f in findings]}))
@@ -79,12 +82,14 @@ def _experts(config: Config) -> Finding:
     import asyncio
 
     from experts.local.expert import LocalExpert
+    from experts.vllm.expert import VLLMExpert
     from orchestrator.pool import make_experts
 
     experts = make_experts(config)
 
     here = {n: e for n, e in experts.items() if isinstance(e, LocalExpert)}
-    elsewhere = [name for name in experts if name not in here]
+    on_engines = [n for n, e in experts.items() if isinstance(e, VLLMExpert)]
+    elsewhere = [name for name in experts if name not in {*here, *on_engines}]
 
     async def load_all() -> None:
         for expert in here.values():
@@ -92,8 +97,41 @@ def _experts(config: Config) -> Finding:
 
     asyncio.run(load_all())
     told = [f"{len(here)} load: {', '.join(here)}"] if here else []
+    if on_engines:
+        told.append(f"{len(on_engines)} on engines: {', '.join(on_engines)}")
     told += [f"{len(elsewhere)} are elsewhere: {', '.join(elsewhere)}"] if elsewhere else []
     return Finding("experts", "ok", "; ".join(told))
+
+
+def _engines(config: Config) -> Finding:
+    from experts.vllm.expert import VLLMExpert
+    from orchestrator.engines_ready import (
+        doubts_about,
+        installed_vllm,
+        problems_of,
+        summary,
+        this_machine,
+    )
+    from orchestrator.pool import make_experts
+
+    settings = config.vllm
+    fleet = next(e.fleet for e in make_experts(config).values() if isinstance(e, VLLMExpert))
+    python = str(settings.python or sys.executable)
+    vllm = installed_vllm(python)
+    if not vllm:
+        return Finding(
+            "engines",
+            "problem",
+            f"there is no vLLM in {python}. Install it (make vllm, for CPUs; pip install vllm, for "
+            "GPUs), and name its Python as `python` under `vllm:`.",
+        )
+    machine = this_machine(vllm)
+    problems = problems_of(settings, machine)
+    doubts = doubts_about(settings, fleet.models, machine)
+    if problems or doubts:
+        status: Status = "problem" if problems else "warning"
+        return Finding("engines", status, ". ".join([vllm, *problems, *doubts]) + ".")
+    return Finding("engines", "ok", summary(fleet.models, settings, machine))
 
 
 def _servers(config: Config) -> Finding:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -109,6 +110,8 @@ BUNDLED = """\
   - kind: bundled            # the eight small laboratory experts; `names: [words, units]` for some
                              # and `runs_on: vllm` for engines instead of this process
 """
+_LORA_RANK = 16
+"""The template's."""
 TEMPLATE = _TEMPLATE.replace("{experts}", BUNDLED)
 """What is written when no expert is named."""
 
@@ -135,6 +138,12 @@ def init(
     local: Annotated[
         list[Path] | None, typer.Option(help="Folder of a Hugging Face causal LM.")
     ] = None,
+    vllm: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Folder of a model, or of a LoRA adapter, for engines that Conclave starts."
+        ),
+    ] = None,
     bundled: Annotated[
         bool | None,
         typer.Option(
@@ -148,7 +157,8 @@ def init(
     [dim]conclave init --openai http://localhost:8001/v1 --litellm openai/gpt-4o-mini[/dim]
     """
     from experts.errors import UserError
-    from orchestrator.config import UNFILLED
+    from orchestrator.config import LoRARank
+    from orchestrator.config_problems import UNFILLED
     from orchestrator.proposals import Proposals
 
     if path.exists() and not force:
@@ -160,15 +170,21 @@ def init(
         proposals.add_litellm(model_id)
     for folder in local or ():
         proposals.add_local(folder, path.parent)
+    proposals.add_vllm(vllm or (), path.parent)
     with_bundled = not proposals.entries if bundled is None else bundled
     if not (with_bundled or proposals.entries):
         raise UserError(
-            "That leaves nobody to ask. Name an expert with --openai, --litellm or --local, or "
-            "leave --no-bundled out."
+            "That leaves nobody to ask. Name an expert with --openai, --litellm, --local or "
+            "--vllm, or leave --no-bundled out."
         )
     text = _TEMPLATE.replace(
         "{experts}", (BUNDLED if with_bundled else "") + "".join(proposals.entries)
     )
+    if proposals.weights_bytes:
+        room_gb = math.ceil(proposals.weights_bytes / 1e8) / 10
+        text = text.replace("memory_gb: 1.0 ", f"memory_gb: {room_gb:.1f} ")
+    if larger := [r for r in get_args(LoRARank) if r >= proposals.lora_rank > _LORA_RANK]:
+        text = text.replace(f"max_lora_rank: {_LORA_RANK}", f"max_lora_rank: {larger[0]}")
     path.write_text(text, encoding="utf-8")
     typer.echo(f"Wrote {path}.")
     if unfilled := [i for i, line in enumerate(text.splitlines(), 1) if UNFILLED in line]:

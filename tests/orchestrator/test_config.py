@@ -9,7 +9,6 @@ import pytest
 from experts.errors import ConfigError
 from orchestrator.cli.init import TEMPLATE
 from orchestrator.config import (
-    UNFILLED,
     BundledExperts,
     Config,
     LimitSettings,
@@ -24,6 +23,7 @@ from orchestrator.config import (
     VLLMSettings,
     load_config,
 )
+from orchestrator.config_problems import UNFILLED
 from orchestrator.pool import make_experts
 
 
@@ -48,6 +48,23 @@ def test_without_a_file_the_defaults_hold(data_dir: Path) -> None:
         ("experts: [{kind: local, name: a, folder: x}]", "prices: Field required"),
         ("experts: [{kind: bundeld}]", "'bundled', 'local'"),
         ("host_usd_per_s: -1", "greater than or equal to 0"),
+        ("experts: [{kind: vlm, name: a}]", "no kind 'vlm'. Did you mean 'vllm'?"),
+        ("experts: [{name: a}]", "begin it with its kind"),
+        ("vllm: 5", "keys and values are needed"),
+        ("vllm: {memory_gb: 20}", "belongs to one of the `slots:`"),
+        ("vllm: {slots: [{sleep_level: 1}]}", "belongs under `vllm:`"),
+        ("vllm: {slots: []}", "at least 1 is needed"),
+        ("vllm: {slots: {memory_gb: 20}}", "lines that begin with `- `"),
+        ("vllm: {slots: [{memory_gb: 80GB}]}", "a number is needed, without a unit"),
+        ("vllm: {slots: [{memory_gb: -1}]}", "greater than 0"),
+        ("vllm: {env: {A: true}}", "put it in quotes"),
+        ("vllm: {args: --dtype float32}", "a list is needed: [--dtype, float32]"),
+        ("vllm: {args: [--dtype float32]}", "is 2 words: write [--dtype, float32]"),
+        ("vllm: {args: [--port, 8000]}", "Conclave sets it itself"),
+        ("vllm: {args: [--max_model_len=4096]}", "set `context_tokens` of the expert"),
+        ("vllm: {args: [--api-key, x]}", "`kind: openai`"),
+        ("vllm: {max_wait_s: 10, policy: coserve}", "kept by `policy: bounded` only"),
+        ("experts: [{kind: vllm, base_url: 'http://x/v1'}]", "is `kind: openai`"),
         ("policies: {free: {fallback_price_usd: 0}}", "greater than 0"),
         ("[1, 2]", "holds list"),
         ("a: [", "cannot be read"),
@@ -59,6 +76,24 @@ def test_a_wrong_file_is_refused_with_the_way_out(
     with pytest.raises(ConfigError) as error:
         load_config(write(text, tmp_path))
     assert complaint in str(error.value)
+
+
+def test_numbers_on_a_command_line_are_words(tmp_path: Path) -> None:
+    vllm = load_config(
+        write(
+            "vllm: {args: [--gpu-memory-utilization, 0.45], "
+            "slots: [{env: {CUDA_VISIBLE_DEVICES: 0}}]}",
+            tmp_path,
+        )
+    ).vllm
+    assert vllm.args == ["--gpu-memory-utilization", "0.45"]
+    assert vllm.slots[0].env == {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+def test_a_section_without_a_line_says_nothing(tmp_path: Path) -> None:
+    assert load_config(write("vllm:\nlimits:\n", tmp_path)).vllm == VLLMSettings()
+    with pytest.raises(ConfigError, match="experts: a list is needed"):
+        load_config(write("experts:\n", tmp_path))
 
 
 def test_a_taxonomy_must_exist(tmp_path: Path) -> None:

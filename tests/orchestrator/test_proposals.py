@@ -14,11 +14,13 @@ import pytest
 from typer.testing import CliRunner
 
 from experts.bundled import FOLDER
-from experts.errors import ConfigError, UnknownPrice, UserError
+from experts.errors import BadModel, ConfigError, UnknownPrice, UserError
 from experts.remote.litellm_prices import listed
 from orchestrator.cli.command import app
-from orchestrator.config import UNFILLED, load_config
+from orchestrator.config import VLLMExpertSettings, load_config
+from orchestrator.config_problems import UNFILLED
 from orchestrator.pool import make_experts
+from tests.engines import adapter_folder, model_folder
 
 NEEDS_LITELLM = pytest.mark.skipif(
     importlib.util.find_spec("litellm") is None, reason="the extra litellm is not installed"
@@ -139,6 +141,30 @@ def test_a_local_model_is_written_relative_to_the_file() -> None:
     fill_in()
     [expert] = make_experts(load_config()).values()
     assert (expert.card.name, expert.card.kind) == ("words", "local")
+
+
+def test_models_and_adapters_for_engines_fit_the_slot_that_is_written() -> None:
+    for name in ("logic", "words"):
+        model_folder(Path(), name, {})
+    adapter_folder(Path(), "polite", base="logic", rank=32, answers={})
+    text = init("--vllm", "polite", "--vllm", "logic", "--vllm", "words")
+    assert "memory_gb: 0.1 " in text
+    assert "max_lora_rank: 32" in text
+    fill_in()
+    config = load_config()
+    bases = {e.name: e.base for e in config.experts if isinstance(e, VLLMExpertSettings)}
+    assert bases == {"logic": None, "words": None, "polite": "logic"}
+    assert list(make_experts(config)) == ["logic", "words", "polite"]
+
+
+def test_an_adapter_without_its_model_is_refused() -> None:
+    adapter_folder(Path(), "polite", base="logic", answers={})
+    with pytest.raises(BadModel, match=r"made for logic\. Of the models .* it fits none"):
+        init("--vllm", "polite")
+    for name in ("countries", "units"):  # it fits both, and was made for neither
+        model_folder(Path(), name, {})
+    with pytest.raises(BadModel, match="it fits countries, units"):
+        init("--vllm", "polite", "--vllm", "countries", "--vllm", "units")
 
 
 @NEEDS_LITELLM

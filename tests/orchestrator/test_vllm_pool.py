@@ -84,13 +84,24 @@ def test_what_cannot_be_is_refused_before_an_engine_is_started(tmp_path: Path) -
     assert "made for another base" in refused(f"experts: [{it}, {wide}]", tmp_path)
     lost = expert(name="a", folder="wide", base="them")
     assert "its base 'them' is no expert" in refused(f"experts: [{it}, {lost}]", tmp_path)
+    own = expert(name="a", folder="wide", base="a")
+    assert "cannot be its own base" in refused(f"experts: [{own}]", tmp_path)
+    here = f"{{kind: local, name: them, folder: logic, {PRICES}}}"
+    assert "is of `kind: local`" in refused(f"experts: [{here}, {lost}]", tmp_path)
+    alone = expert(name="a", folder="wide")
+    assert "holds a LoRA adapter" in refused(f"experts: [{alone}]", tmp_path)
+    whole = expert(name="a", folder="logic", base="it")
+    assert "Leave `base` out" in refused(f"experts: [{it}, {whole}]", tmp_path)
+    assert "there is no program 'nope'" in refused(
+        f"vllm: {{python: nope}}\nexperts: [{it}]", tmp_path
+    )
     assert "Did you mean 'slots'?" in refused("vllm: {slot: []}", tmp_path)
     assert "Did you mean 'memory_gb'?" in refused("vllm: {slots: [{memory: 1}]}", tmp_path)
     assert "Did you mean 'folder'?" in refused(
         f"experts: [{{kind: vllm, name: it, folde: x, {PRICES}}}]", tmp_path
     )
     assert "`judges:` cannot be on" in refused(f"judges: [{it}]", tmp_path, make_judges)
-    with pytest.raises(DoesNotFit, match="largest slot has"):
+    with pytest.raises(DoesNotFit, match=r"largest slot has .*`memory_gb`"):
         made(f"vllm: {{slots: [{{memory_gb: 0.0001}}]}}\nexperts: [{it}]", tmp_path)
     (folder / "model.safetensors").write_bytes(b"nonsense")
     assert "is not a safetensors file" in refused(f"experts: [{it}]", tmp_path)

@@ -113,7 +113,7 @@ def kill(pid: int) -> None:
 
 def _table() -> list[Row]:
     listed = subprocess.run(
-        ["ps", "-eo", "pid=,ppid=,pgid=,stat=,args="],  # noqa: S607
+        ["ps", "-ww", "-eo", "pid=,ppid=,pgid=,stat=,args="],  # noqa: S607
         capture_output=True,
         text=True,
         check=True,

@@ -303,7 +303,7 @@ class _Bench:
                 time.sleep(_POLL_S)
             self._ended_well()
             killer.tick(self._process, _size(out))
-            self._problems += _problems_of_batch(out, questions, expected, self._ledger)
+            self._problems += problems_of_batch(out, questions, expected, self._ledger)
         return n
 
     @property
@@ -389,7 +389,7 @@ def _questions(n: int, seed: int) -> list[dict[str, str]]:
     return lines[:n]
 
 
-def _problems_of_batch(
+def problems_of_batch(
     out: Path, questions: Sequence[Mapping[str, str]], expected: Mapping[str, str], ledger: Path
 ) -> list[str]:
     """What is wrong with an answers file and with the ledger's calls for it."""

@@ -49,12 +49,16 @@ class Clients:
         try:
             yield
         except BaseException:
-            self._gone.set()
+            self.stop()
             raise
         finally:
             self._enough.set()
             for thread in threads:
                 thread.join()
+
+    def stop(self) -> None:
+        """Nobody is asked any more."""
+        self._gone.set()
 
     def check(self, expected: Mapping[str, str], ledger: Path) -> None:
         """Whether everybody has the right answer, once, with one bill for each; to ``problems``.

@@ -70,6 +70,8 @@ class Engine:
         if path == "/pause":
             assert query["mode"] == ["wait"], "requests would be aborted"
             self.going.clear()
+        elif path == "/is_paused":
+            return 200, {"is_paused": not self.going.is_set()}
         elif path == "/resume":
             self.going.set()
         elif path == "/collective_rpc":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from eval.benchmarks import residency as residency_bench
     from eval.benchmarks.decision import Report
+    from eval.benchmarks.kills import KillsReport
     from eval.benchmarks.serve import Timing
 
 bench = typer.Typer(name="bench", help="How fast things are on this machine.", no_args_is_help=True)
@@ -187,3 +189,63 @@ def format_residency(report: residency_bench.Report) -> list[Table]:
         "",
     )
     return [*tables, capacity, shares, goals]
+
+
+@bench.command()
+def kills(
+    vllm: Annotated[
+        Path | None,
+        typer.Option(
+            help="The Python that has vLLM: experts run on two engines, which are killed, too."
+        ),
+    ] = None,
+    n: Annotated[int, typer.Option("-n", help="Kills.", min=1)] = 20,
+    seed: Annotated[int, typer.Option(help="Of the moments and the questions.")] = 0,
+    max_minutes: Annotated[float, typer.Option(help="No kill is made after that.", min=0.1)] = 20,
+    as_json: JsonOption = False,
+) -> None:
+    """kill -9 of a batch, a server and engines at random moments: is everything answered once?
+
+    The last line is JSON. Exit code 1 when a promise is broken.
+    """
+    from rich.console import Console
+
+    from eval.benchmarks.kills import KillsSize, run_bench
+
+    tell = (lambda what: None) if as_json else lambda what: typer.echo(f"  {what} ...", err=True)
+    starting_s = 20.0 if vllm else 5.0
+    size = KillsSize(n_kills=n, starting_s=starting_s, max_s=60 * max_minutes)
+    report = run_bench(size, python=vllm and vllm.absolute(), seed=seed, tell=tell)
+    if not as_json:
+        Console().print(format_kills(report))
+    typer.echo(json.dumps({"seed": seed, **asdict(report)}))
+    if not all(report.promises.values()):
+        raise typer.Exit(1)
+
+
+def format_kills(report: KillsReport) -> Table:
+    """A row for what was killed at which stage; below, the promises and what broke them."""
+    from statistics import median
+
+    from rich.markup import escape
+    from rich.table import Table
+
+    told = [
+        f"{'kept' if kept else 'BROKEN'}: {promise}" for promise, kept in report.promises.items()
+    ]
+    told += report.problems
+    table = Table(
+        "killed", "while", "times", "back p50 s", "longest s",
+        title=f"kill -9, {len(report.kills)} times in {report.seconds:.0f} s: {report.n_queries} "
+        f"queries in batches, {report.n_requests} requests (connections broke {report.n_broken} "
+        "times)",
+        title_justify="left", caption=escape("\n".join(told)), caption_justify="left",
+    )  # fmt: skip
+    groups: dict[tuple[str, str], list[float]] = {}
+    for kill in report.kills:
+        groups.setdefault((kill.victim, kill.stage), []).append(kill.recovery_s)
+    for (victim, stage), back_s in sorted(groups.items()):
+        table.add_row(
+            victim, stage, str(len(back_s)), f"{median(back_s):.1f}", f"{max(back_s):.1f}"
+        )
+    return table

@@ -223,12 +223,14 @@ class Engine:
         self._keeper = keeper
         assert keeper.stdout  # noqa: S101 - it is a pipe
         with keeper.stdout:
-            line = await asyncio.to_thread(keeper.stdout.readline)
-        if not line:
+            line = (await asyncio.to_thread(keeper.stdout.readline)).decode("utf-8", "replace")
+        if line.strip().endswith(f": {settings.python}"):
             raise ConfigError(
-                f"Engine {self.name!r} cannot be started: there is no program {settings.python!r}. "
-                "Set `python` under `vllm:` to the Python that has vLLM."
+                f"Engine {self.name!r} cannot be started: there is no program {settings.python!r}, "
+                "or it is none. Set `python` under `vllm:` to the Python that has vLLM."
             )
+        if not line.strip().isdigit():  # its log cannot be written; or its keeper was killed
+            raise EngineFailed(f"Engine {self.name!r} cannot be started: {line.strip()}")
         self._group = int(line)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S),

@@ -286,9 +286,10 @@ class Fleet:
                     wake_s = min(action.at_s, wake_s or action.at_s)
                 elif isinstance(action, Serve):
                     started.append(action)
-        except ConclaveError as error:  # the policy is wrong: nobody should wait for it to be right
+        except Exception as error:  # the policy is wrong: nobody should wait for it to be right
             log.exception("policy %s", self.policy.name)
-            self._fail_waiting(str(error))
+            said = str(error) if isinstance(error, ConclaveError) else repr(error)
+            self._fail_waiting(f"policy {self.policy.name!r}: {said}")
         for serve in started:
             self._start(serve)
         for slot in state.loads_to_start():
@@ -521,6 +522,12 @@ class Fleet:
             log.warning("slot %s: %s is not loaded: %s", slot, loading.model, problem)
             if isinstance(problem, UserError):  # no other attempt will help
                 self._fail_waiting(str(problem), loading.model)
+            await asyncio.sleep(_back_off_s(self._load_failures.get(loading.model, 0) + 1))
+        except Exception as problem:  # a disk that is full: as good as any failure to load
+            log.exception("slot %s: loading %s", slot, loading.model)
+            said = f"{type(problem).__name__}: {problem}"
+            error = EngineFailed(f"Slot {slot!r} cannot load {loading.model!r}: {said}")
+            await engines.abandon()
             await asyncio.sleep(_back_off_s(self._load_failures.get(loading.model, 0) + 1))
         finally:
             self._charge(loading.model, time.monotonic() - started)

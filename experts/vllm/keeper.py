@@ -1,8 +1,8 @@
 """Keeps one engine: a small process between us and it, so that no engine outlives us.
 
 Run as a script: ``python keeper.py GRACE_S LOG COMMAND...``. It starts the command as the leader
-of a process group of its own, writes its process id to standard output, and waits for one of two
-ends:
+of a process group of its own, writes its process id to standard output (or why there is none), and
+waits for one of two ends:
 
 - Standard input ends. We closed it to stop the engine, or we are gone (also by ``kill -9``: the
   kernel closes it). The group gets SIGTERM, and SIGKILL after GRACE_S.
@@ -31,15 +31,19 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     grace_s, log, command = float(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
-    with log.open("ab") as file:
-        engine = subprocess.Popen(  # noqa: S603 - the configured command
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=_die_with_the_keeper(),  # noqa: PLW1509 - one thread so far
-        )
+    try:
+        with log.open("ab") as file:
+            engine = subprocess.Popen(  # noqa: S603 - the configured command
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_die_with_the_keeper(),  # noqa: PLW1509 - one thread so far
+            )
+    except OSError as error:
+        sys.stdout.write(f"{error.strerror}: {error.filename}\n")
+        return 1
     sys.stdout.write(f"{engine.pid}\n")
     sys.stdout.flush()
     threading.Thread(target=_end_with_us, args=(engine.pid, grace_s), daemon=True).start()

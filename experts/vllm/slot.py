@@ -222,8 +222,9 @@ class EngineSlot:
         )
 
     async def _try(self, way: Way, target: Servable, tier: str) -> None:
-        """One way, and its line in the record."""
-        before, started, error = self.base, time.perf_counter(), ""
+        """One way, and its line in the record. What is cancelled, since its fleet is closed or its
+        slot was lost, tells nothing about the way."""
+        before, started, error, is_cancelled = self.base, time.perf_counter(), "", False
         bound_s = self._bound_s(way, target, tier)
         try:
             async with asyncio.timeout(bound_s):
@@ -231,8 +232,11 @@ class EngineSlot:
         except TimeoutError:
             error = f"it was not done within {bound_s:.3g} s: the engine hangs"
             raise EngineFailed(error, is_hung=True) from None
-        except EngineFailed as problem:
-            error = str(problem)
+        except asyncio.CancelledError:
+            is_cancelled = True
+            raise
+        except Exception as problem:
+            error = str(problem) or type(problem).__name__
             raise
         finally:
             swap = Swap(
@@ -241,13 +245,14 @@ class EngineSlot:
                 model=target.name,
                 before=before,
                 seconds=time.perf_counter() - started,
-                ok=not error and (self.base == target.name or target.name in self.adapters),
+                ok=not error,
                 n_bytes=target.weights.n_bytes,
                 tier=tier,
                 error=error[:1000],
                 at_s=time.time(),
             )
-            self.record.add(swap)
+            if not is_cancelled:
+                self.record.add(swap)
 
     async def _go(self, way: Way, target: Servable) -> None:
         if way == "adapter":

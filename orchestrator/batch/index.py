@@ -57,10 +57,11 @@ class IdIndex:
         [n] = self._db.execute("SELECT COUNT(*) FROM ids WHERE line IS NULL").fetchone()
         return int(n)
 
-    def is_open(self, line_id: str, number: int) -> bool:
-        """This line is the one of its id, and has no answer."""
+    def is_open(self, line_id: str, number: int, digest: str) -> bool:
+        """This line is the one of its id, asks what it asked, and has no answer."""
         row = self._db.execute(
-            "SELECT 1 FROM ids WHERE id = ? AND line = ? AND NOT answered", (_key(line_id), number)
+            "SELECT 1 FROM ids WHERE id = ? AND line = ? AND digest = ? AND NOT answered",
+            (_key(line_id), number, digest),
         ).fetchone()
         return row is not None
 

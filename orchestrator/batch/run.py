@@ -119,12 +119,19 @@ async def run_batch(
     _check_files(queries, out)
     no_hurry = config.limits.model_copy(update={"timeout_s": None})
     config = config.model_copy(update={"limits": no_hurry})
-    with Claim(out, model=options.model) as claim, AnswersFile(out) as answers, IdIndex() as ids:
-        batch = _Batch(conclave, config, options, claim.batch, answers, ids, on_progress)
-        with _Errors(errors_path(out)) as errors:
-            batch.survey(queries, errors)
-            await batch.run(queries, errors)
-            return batch.summary(errors.path)
+    try:
+        with (
+            Claim(out, model=options.model) as claim,
+            AnswersFile(out) as answers,
+            IdIndex() as ids,
+        ):
+            batch = _Batch(conclave, config, options, claim.batch, answers, ids, on_progress)
+            with _Errors(errors_path(out)) as errors:
+                batch.survey(queries, errors)
+                await batch.run(queries, errors)
+                return batch.summary(errors.path)
+    except OSError as error:  # a full disk, a folder that is not ours: anywhere, at any moment
+        raise UserError(cannot_write(Path(error.filename or out), error)) from None
 
 
 def _check_files(queries: Path, out: Path) -> None:
@@ -259,7 +266,7 @@ class _Batch:
         try:
             if first is not None:
                 raise DataError(f"the id {line.id!r} is that of line {first}, too")
-            if not self._ids.is_open(line.id, line.number):
+            if not self._ids.is_open(line.id, line.number, self._query_id(line)):
                 return None  # answered, by a pool that could
             for query in self._queries(line):
                 self._conclave.check(query, line.request.target)
@@ -315,7 +322,10 @@ class _Batch:
 
     def _asked(self, queries: Path) -> Iterator[tuple[Query, str]]:
         for line in self._lines(queries):
-            if isinstance(line, BadLine) or not self._ids.is_open(line.id, line.number):
+            # A line that was changed since the survey is another question, for the next run.
+            if isinstance(line, BadLine) or not self._ids.is_open(
+                line.id, line.number, self._query_id(line)
+            ):
                 continue
             try:
                 asked = self._queries(line)

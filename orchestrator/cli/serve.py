@@ -32,7 +32,9 @@ def serve(
     -d '{"model": "conclave", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}'[/dim]
     """
     import ipaddress
+    import signal
     import socket
+    import sys
     import time
 
     import uvicorn
@@ -42,6 +44,9 @@ def serve(
     from orchestrator.config import load_config
     from orchestrator.rest.app import create_app
 
+    # uvicorn stops when it is asked to, and then raises the signal again. By default the process
+    # would end at that, with no time to end engines in order.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     config = load_config(config_file)
     host = host or config.server.host
     port = config.server.port if port is None else port

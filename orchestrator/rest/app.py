@@ -27,6 +27,7 @@ from orchestrator.rest.chat import completion_body, kept_sse, sse
 from orchestrator.rest.errors import error_body
 from orchestrator.rest.idempotency import REPLAYED, Kept, Key, Keys, key_of
 from orchestrator.rest.schemas import ChatRequest, FeedbackRequest, RouteRequest, to_query
+from orchestrator.rest.under_way import Tasks, UnderWay
 from orchestrator.warm import warm
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,9 @@ _T = TypeVar("_T")
 
 _CLIENT_CLOSED = 499
 """nginx's status for a client that went away; nobody reads it but the access log."""
+
+_BILLS_S = 5.0
+"""For what a server that stops has cut short to be written down."""
 
 OnReady = Callable[[Mapping[str, str]], None]
 """Told what could not be loaded, and why."""
@@ -55,6 +59,7 @@ def create_app(
     """The application. Warming up starts with it; ``on_ready`` and ``/readyz`` say when it is
     done."""
     readiness = _Readiness()
+    under_way: Tasks = set()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -62,6 +67,8 @@ def create_app(
         yield
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        if under_way:  # uvicorn has cancelled them, and does not wait
+            await asyncio.wait(under_way, timeout=_BILLS_S)
         conclave.ledger.close()
 
     app = FastAPIOffline(
@@ -70,6 +77,7 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
     )
+    app.add_middleware(UnderWay, tasks=under_way)
     app.add_middleware(BodyLimit, max_bytes=config.server.max_body_bytes)
     errors.install(app)
     _add_answering(app, conclave, config)

@@ -9,11 +9,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from experts.errors import BadModel, ConfigError, EngineFailed
+from experts.residency.policies.base import Action, View
+from experts.residency.policies.coserve import CoServe
 from experts.residency.policies.first_come import first_come
 from experts.values import Completion, Delta
 from experts.vllm.engine import Engine, EngineSettings
@@ -136,6 +142,59 @@ def test_kill_9_of_an_engine_loses_nothing(tmp_path: Path) -> None:
 
         for name, completions in zip(FAMILY, asyncio.run(body()), strict=True):
             assert [c.text for c in completions] == [f"I am {name}"] * 30
+
+
+def test_twenty_kills_at_random_moments_lose_nothing_and_answer_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of an engine's first process, of one of its others, or of its keeper; while engines start,
+    swap and serve."""
+    monkeypatch.setattr("experts.vllm.fleet.MAX_BACK_OFF_S", 0.1)
+    rng, stages = Random(0), Counter[str]()
+    told: Counter[tuple[str, int]] = Counter()
+    with lab(tmp_path, n_slots=2, call_s=0.05, concurrency=4) as it:
+
+        async def body() -> dict[str, list[Completion]]:
+            done: dict[str, list[Completion]] = {name: [] for name in FAMILY}
+
+            def tell(name: str, i: int, completion: Completion) -> None:
+                told[name, i] += 1
+                done[name].append(completion)
+
+            work = [
+                it.experts[name].complete_each([ask(name)] * 60, partial(tell, name))
+                for name in FAMILY
+            ]
+            task = asyncio.ensure_future(asyncio.gather(*work))
+            n_in_a_row = n_told = 0
+            while stages.total() < 20 and not task.done():
+                await asyncio.sleep(rng.uniform(0, 0.15))
+                # Four starts in a row that fail are a model that cannot be loaded.
+                while told.total() == n_told and n_in_a_row == 2 and not task.done():
+                    await asyncio.sleep(0.01)
+                n_in_a_row, n_told = (n_in_a_row + 1 if told.total() == n_told else 1), told.total()
+                slot = rng.choice(it.slots)
+                if slot.engine.pid and (victims := victims_of(slot.engine.pid)):
+                    kill(rng.choice(victims))
+                    stages["serving" if slot.base else "loading"] += 1
+            async with asyncio.timeout(60):
+                await task
+            return done
+
+        for name, completions in asyncio.run(body()).items():
+            assert [c.text for c in completions] == [f"I am {name}"] * 60
+        groups = [slot.engine.pid for slot in it.slots]
+    assert stages.total() == 20
+    assert min(stages["serving"], stages["loading"]) > 2
+    assert set(told.values()) == {1}
+    assert not any(processes_of(group) for group in groups)
+
+
+def victims_of(group: int) -> list[int]:
+    """An engine's processes, and its keeper."""
+    stat = Path(f"/proc/{group}/stat")
+    keeper = [int(stat.read_text().rpartition(")")[2].split()[1])] if stat.exists() else []
+    return processes_of(group) + [pid for pid in keeper if pid > 1 and pid != os.getpid()]
 
 
 def test_an_idle_engine_that_dies_is_noticed_before_it_is_needed(tmp_path: Path) -> None:
@@ -325,6 +384,51 @@ def test_closing_leaves_no_process_and_tells_those_who_wait(tmp_path: Path) -> N
         assert "was closed" in (asyncio.run(body()).error or "")
         with pytest.raises(EngineFailed):
             answers(it.experts, "logic")
+
+
+def test_closing_in_the_middle_of_a_swap_is_no_failure_of_the_swap(tmp_path: Path) -> None:
+    with lab(tmp_path) as it:
+        answers(it.experts, "logic")
+        it.order("hang_in_swap")
+
+        async def body() -> Completion:
+            task = asyncio.ensure_future(it.experts["units"].complete([ask("units")]))
+            while (tmp_path / "faults" / "hang_in_swap").exists():
+                await asyncio.sleep(0.01)
+            await asyncio.to_thread(it.fleet.close)
+            return (await task)[0]
+
+        assert "was closed" in (asyncio.run(body()).error or "")
+        assert it.ways == [("restart", "logic", True)]
+
+
+def test_what_goes_wrong_on_our_side_of_a_load_is_told(tmp_path: Path) -> None:
+    """As on a disk that is full."""
+    with lab(tmp_path) as it:
+        (tmp_path / "logs").touch()  # where a folder should be
+        [c] = answers(it.experts, "logic")["logic"]
+        assert "logs" in (c.error or "")
+        (tmp_path / "logs").unlink()
+        [c] = answers(it.experts, "logic")["logic"]
+        assert c.text == "I am logic"
+
+
+def test_a_log_that_cannot_be_written_is_not_taken_for_a_missing_program(tmp_path: Path) -> None:
+    settings = EngineSettings(log_dir=tmp_path)
+    engine = Engine("it", settings)
+    engine.log_path.symlink_to(tmp_path / "nowhere" / "it.log")
+    with pytest.raises(EngineFailed, match=r"No such file or directory: .*it\.log"):
+        asyncio.run(engine.start(tmp_path))
+
+
+def test_a_policy_that_raises_fails_its_calls_rather_than_let_them_wait(tmp_path: Path) -> None:
+    class Broken(CoServe):
+        def decide(self, view: View) -> Iterable[Action]:
+            raise KeyError("a mistake")
+
+    with lab(tmp_path, policy=Broken()) as it:
+        [c] = answers(it.experts, "logic")["logic"]
+        assert "KeyError('a mistake')" in (c.error or "")
 
 
 def test_kill_9_of_our_own_process_leaves_no_engine(tmp_path: Path) -> None:

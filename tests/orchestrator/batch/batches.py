@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from experts.errors import NotFitted
+from experts.errors import NotFitted, UserError
 from experts.expert import Expert
 from experts.fake import FakeExpert
 from experts.values import Call, Completion
@@ -21,6 +23,8 @@ from skills.embedders import HashingEmbedder
 
 AT_ONCE = 8
 """Calls of a ``OneByOne`` under way."""
+REFUSED = 3
+"""Exit code of a process that said what is wrong."""
 
 
 class OneByOne(FakeExpert):
@@ -89,9 +93,21 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-def process(folder: Path, options: Mapping[str, Any], latency_s: float) -> None:
-    """What a process of its own does that will be killed."""
+def process(
+    folder: Path, options: Mapping[str, Any], latency_s: float, max_bytes: int | None = None
+) -> None:
+    """What a process of its own does that will be killed. max_bytes: of any file that it writes;
+    it ends with ``REFUSED`` when it says that this is not enough."""
     os.chdir(folder)
+    if max_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
+    try:
+        _answered(folder, options, latency_s)
+    except UserError:
+        sys.exit(REFUSED)
+
+
+def _answered(folder: Path, options: Mapping[str, Any], latency_s: float) -> None:
     experts = [
         OneByOne("echo", folder / "charged.txt", latency_s=latency_s),
         FakeExpert("wave", echo, latency_s=latency_s),

@@ -289,6 +289,36 @@ def test_a_disk_that_fills_loses_nothing(ledger: Ledger, monkeypatch: pytest.Mon
     assert len(ledger.rows("SELECT * FROM calls")) == max(paid, 200)
 
 
+def test_a_line_that_is_changed_while_the_batch_runs_is_for_the_next_run(ledger: Ledger) -> None:
+    lines = numbered(3)
+    write(QUERIES, lines)
+    changed = [*lines[:2], {"id": "q2", "question": "question 7"}]  # as long as it was
+
+    def change(progress: BatchProgress) -> None:
+        if not progress.is_reading:
+            write(QUERIES, changed)
+
+    summary = answer(make_conclave(ledger), QUERIES, OUT, on_progress=change)
+    assert (summary.n_answered, summary.n_left) == (2, 1)
+    assert answer(make_conclave(ledger), QUERIES, OUT).n_new == 1
+    assert {r["id"]: r["text"] for r in read(OUT)}["q2"] == "so: question 7"
+
+
+def test_what_cannot_be_written_before_the_start_is_told_without_a_traceback(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(QUERIES, numbered(1))
+
+    def full(fd: int, data: bytes, at: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(UserError, match=r"the disk is full\. Nothing is lost"):
+            answer(make_conclave(ledger), QUERIES, OUT)
+    assert answer(make_conclave(ledger), QUERIES, OUT).n_answered == 1
+
+
 def test_lines_are_known_by_what_they_ask() -> None:
     def digest(text: str) -> str:
         line = read_line(text.encode(), 3, model="echo")

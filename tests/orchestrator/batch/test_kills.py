@@ -11,9 +11,30 @@ from random import Random
 import pytest
 
 from orchestrator.ledger import Ledger
-from tests.orchestrator.batch.batches import AT_ONCE, numbered, process, read, write
+from tests.orchestrator.batch.batches import AT_ONCE, REFUSED, numbered, process, read, write
 
 N_KILLS, N_QUERIES, LATENCY_S = 10, 400, 0.02
+
+
+def test_files_that_may_not_grow_stop_a_batch_and_lose_nothing(
+    tmp_path: Path, processes: ForkServerContext
+) -> None:
+    """By the kernel's own limit, which holds for the ledger, too, at each of many sizes."""
+    write(tmp_path / "queries.jsonl", numbered(N_QUERIES))
+    options = {"model": "echo", "in_flight": 32}
+    codes = []
+    for n_bytes in (*range(20_000, 220_000, 25_000), None):
+        child = processes.Process(target=process, args=(tmp_path, options, 0.0, n_bytes))
+        child.start()
+        child.join()
+        codes.append(child.exitcode)
+    assert set(codes[:3]) == {REFUSED}
+    assert codes[-1] == 0
+    answers = read(tmp_path / "answers.jsonl")
+    assert Counter(r["id"] for r in answers) == Counter(q["id"] for q in numbered(N_QUERIES))
+    with Ledger(tmp_path / "ledger.sqlite") as ledger:
+        recorded = Counter(r["query_id"] for r in ledger.rows("SELECT query_id FROM calls"))
+    assert set(recorded.values()) == {1}
 
 
 @pytest.mark.parametrize("model", ["echo", "wave"])

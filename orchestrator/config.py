@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import ErrorDetails
 
 from experts.errors import ConfigError, did_you_mean
@@ -117,6 +124,10 @@ class VLLMExpertSettings(_Strict):
     """None takes it from the model's config, or the base's."""
     args: list[str] = []
     """Added to the engine's command line for this model, e.g. [--quantization, awq]."""
+    guided: bool = True
+    """Its engine keeps the tokenizer, which guided output (response_format, ...) needs. Then
+    weights are replaced in place only by those of a model with an equal tokenizer; false lets one
+    engine be all models of an architecture. An adapter is guided where its base is."""
 
 
 ExpertSettings = Annotated[
@@ -154,6 +165,10 @@ class VLLMSettings(_Strict):
     are taken to be quicker, and what comes next is read ahead."""
     policy: Literal["bounded", "first_come", "collation", "coserve"] = "bounded"
     """What is loaded next, and who is served when (experts/residency/policies)."""
+    stand_ins: bool = False
+    """An expert that is loaded may answer for one that is not, where the router expects to lose
+    less by it than the load costs; the answer says so. Off, since who answers a question then
+    depends on what else was asked just before. Only ``bounded`` does it."""
     max_wait_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """The longest that a call may wait before it starts, while capacity allows; only ``bounded``
     keeps one."""
@@ -171,6 +186,17 @@ class VLLMSettings(_Strict):
     stop_s: float = Field(default=15, gt=0, allow_inf_nan=False)
     hang_s: float = Field(default=120, gt=0, allow_inf_nan=False)
     """Without a new token while calls run; then an engine is killed, and its calls asked again."""
+
+    @field_validator("stand_ins")
+    @classmethod
+    def _has_a_policy(cls, stand_ins: bool, info: ValidationInfo) -> bool:
+        policy = info.data.get("policy", "bounded")
+        if stand_ins and policy != "bounded":
+            raise ValueError(
+                f"policy {policy!r} takes no stand-ins; leave one of the two out, or take "
+                "policy: bounded"
+            )
+        return stand_ins
 
 
 class PolicySettings(_Strict):

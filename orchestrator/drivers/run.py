@@ -85,7 +85,7 @@ class Run:
         """The call with what was reserved for it, so that its retries do not pass the limit."""
         if self._limits.max_cost_usd is None or self._pool is None:
             return call
-        return replace(call, max_cost_usd=self._pool.card(call.arm.expert).most_usd(call))
+        return replace(call, max_cost_usd=self._pool.most_usd(call))
 
     def _limit_hit(self, call: Call) -> str | None:
         """Why this call must not be made. Its dollars are bounded before it is made and reserved
@@ -94,7 +94,7 @@ class Run:
         if limits.max_calls is not None and self._n_calls >= limits.max_calls:
             return f"the limit of {limits.max_calls} calls is reached"
         if limits.max_cost_usd is not None and self._pool is not None:
-            most = self._pool.card(call.arm.expert).most_usd(call)
+            most = self._pool.most_usd(call)
             spent = sum(c.cost_usd for c in self.made) + self._reserved_usd
             if spent + most > limits.max_cost_usd:
                 return (

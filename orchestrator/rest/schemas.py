@@ -192,6 +192,7 @@ class ChatRequest(_Asking):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     user: str | None = None
+    """Calls of several users take turns on engines that Conclave manages; it is not recorded."""
     metadata: dict[str, str] | None = None
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     """This and what follows only where ``model`` is an expert behind an API that takes it."""
@@ -270,7 +271,9 @@ class FeedbackRequest(_Body):
 def to_query(body: _Asking, config: Config, sampling: Sampling | None = None) -> Query:
     """The query that a request asks, within the server's limits and its own."""
     wishes = Wishes(**body.conclave.model_dump())
-    n = body.n if isinstance(body, ChatRequest) else 1
+    n = 1
+    if isinstance(body, ChatRequest):
+        n, wishes = body.n, replace(wishes, caller=body.user or "")
     if n > 1:  # a request's limits are for all of its choices together
         if wishes.max_calls is not None and wishes.max_calls < n:
             raise LimitReached(f"n={n} needs a call a choice, and max_calls is {wishes.max_calls}.")

@@ -11,7 +11,7 @@ import pytest
 from experts.bundled import FOLDER, bundled_cards
 from experts.errors import ConfigError, DoesNotFit
 from orchestrator.config import load_config
-from orchestrator.pool import make_experts, make_judges
+from orchestrator.pool import make_experts, make_experts_and_judges
 from tests.engines import adapter_folder, model_folder
 
 PRICES = "prices: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}"
@@ -89,7 +89,6 @@ def test_what_cannot_be_is_refused_before_an_engine_is_started(tmp_path: Path) -
     assert "Did you mean 'folder'?" in refused(
         f"experts: [{{kind: vllm, name: it, folde: x, {PRICES}}}]", tmp_path
     )
-    assert "`judges:` cannot be on" in refused(f"judges: [{it}]", tmp_path, make_judges)
     with pytest.raises(DoesNotFit, match="largest slot has"):
         made(f"vllm: {{slots: [{{memory_gb: 0.0001}}]}}\nexperts: [{it}]", tmp_path)
     (folder / "model.safetensors").write_bytes(b"nonsense")

@@ -135,8 +135,8 @@ def test_a_stand_in_answers_when_it_loses_less_than_the_load_costs() -> None:
 
 
 def test_stand_ins_lose_no_more_than_the_load_that_they_spare() -> None:
-    """Each loses a twentieth of the load's price (1 s at 0.1 $): then it is worth loading."""
-    near = tuple([StandIn(model="a", service_s=0.1, loss_usd=0.005)])
+    """Each loses a twentieth of the load's price (2 s at 0.1 $): then it is worth loading."""
+    near = (StandIn(model="a", service_s=0.1, loss_usd=0.01),)
     requests = [
         Waiting(request_id=f"n{i}", model="b", arrival_s=10.0 + i, service_s=0.1, stand_ins=near)
         for i in range(60)
@@ -144,10 +144,7 @@ def test_stand_ins_lose_no_more_than_the_load_that_they_spare() -> None:
     policy = BoundedGrouping(60.0, load_usd_per_s=0.1)
     trace = play(policy, one_slot(), [ask(0, "a", 0.0), *requests])
     assert [load.model for load in trace.loads] == ["a", "b"]
-    [load_b] = [load for load in trace.loads if load.model == "b"]
-    load_usd = 0.1 * (load_b.end_s - load_b.start_s)
-    lost_usd = 0.005 * summarise(trace).n_stand_ins
-    assert load_usd - 0.005 < lost_usd <= load_usd
+    assert 19 <= summarise(trace).n_stand_ins <= 20
 
 
 def test_one_caller_s_flood_does_not_drown_another() -> None:

@@ -13,7 +13,7 @@ Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "error", "cancelled"]
 ErrorCode = Literal[
     "context_too_long",
-    "refused",  # this question, today and tomorrow: a content filter does not like it
+    "refused",  # today and tomorrow: a content filter does not like it, or it asks for nonsense
     "timeout",
     "over_limit",
     "auth",  # a key or its account is refused: no call to this expert can succeed

@@ -420,6 +420,12 @@ def raise_if_failed(answer: Answer) -> None:
             + "; ".join(str(c.error) for c in errors)
             + ". Shorten it, or allow an expert with a longer context."
         )
+    if all(c.error_code == "refused" for c in errors):
+        raise UserError(
+            "Whoever was asked refuses this request: "
+            + "; ".join(f"{c.call.arm}: {c.error}" for c in errors)
+            + ". Asking again will not help; change it."
+        )
     raise ExpertFailure("; ".join(answer.notes) or "No expert answered.")
 
 

@@ -305,9 +305,10 @@ class Ledger:
 
     def load_times_s(self, expert: str, version: str, *, n: int = 9) -> list[float]:
         """Seconds of the last loads of these weights, newest first."""
+        # What a stand-in's call waited for was another's load.
         rows = self.rows(
             "SELECT load_s FROM calls WHERE load_s > 0 AND expert = ? AND version = ? "
-            "ORDER BY call_id DESC LIMIT ?",
+            "AND asked IS NULL ORDER BY call_id DESC LIMIT ?",
             (expert, version, n),
         )
         return [row["load_s"] for row in rows]

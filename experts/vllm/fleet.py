@@ -57,6 +57,8 @@ _SUSPECT_S = 8.0
 """How long an engine that failed a call may take to die: vLLM 0.32 took 5 s to notice that its core
 was gone."""
 _PROBE_S = 0.2
+_WRONG = (400, 422)
+"""HTTP's word for a request that would be refused tomorrow, too: a schema that is none."""
 _FIRST_SERVICE_S = 1.0
 _SMOOTHING = 0.1
 _READ_BYTES = 8 << 20
@@ -373,7 +375,7 @@ class Fleet:
             self._again(job, only_itself=True)
         except EngineFailed as error:
             if isinstance(error, Refused) and error.status < 500:
-                job.fail(str(error))
+                job.fail(error.reason, "refused" if error.status in _WRONG else "failed")
             else:
                 await self._suspect(job, serve.slot, error)
         except Exception as error:

@@ -54,6 +54,12 @@ _ECHOED: dict[str, tuple[Any, ...]] = {
 }
 """Fields of an assistant's message that clients echo from a response, and the same for them."""
 _SHOWN_CHARS = 80
+_NO_TOOLS = (
+    ". No expert is given tools here: have one that takes response_format write a call's arguments "
+    "as JSON, or ask its own server"
+)
+_INSTEAD = dict.fromkeys(("tools", "tool_choice", "functions", "tool_calls"), _NO_TOOLS)
+"""What to do in place of what is refused."""
 
 
 class _Body(BaseModel):
@@ -69,7 +75,8 @@ def _without_neutral(fields: dict[str, Any], neutral: dict[str, tuple[Any, ...]]
         elif neutral[key] and value not in neutral[key]:
             shown = repr(value)
             shown = shown if len(shown) < _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
-            raise ValueError(f"{key}: {shown} is not supported; leave {key!r} out")
+            instead = _INSTEAD.get(key, "")
+            raise ValueError(f"{key}: {shown} is not supported; leave {key!r} out{instead}")
     return kept
 
 

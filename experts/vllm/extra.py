@@ -52,8 +52,12 @@ def n_alternatives(extra: Iterable[tuple[str, str]]) -> int:
 def openai_logprobs(tokens: Sequence[Token], text_of: Callable[[list[int]], str]) -> str:
     """OpenAI's ``logprobs.content``, as JSON."""
 
+    texts: dict[int, str] = {}  # the same ones come again and again
+
     def entry(token: int, logprob: float) -> dict[str, Any]:
-        text = text_of([token])
+        if token not in texts:
+            texts[token] = text_of([token])
+        text = texts[token]
         # Part of a character: no text has these bytes.
         data = None if "\ufffd" in text else list(text.encode())
         return {"token": text, "logprob": logprob, "bytes": data}

@@ -59,6 +59,7 @@ was gone."""
 _PROBE_S = 0.2
 _WRONG = (400, 422)
 """HTTP's word for a request that would be refused tomorrow, too: a schema that is none."""
+_SHOWN_CHARS = 1000
 _FIRST_SERVICE_S = 1.0
 _SMOOTHING = 0.1
 _READ_BYTES = 8 << 20
@@ -372,10 +373,13 @@ class Fleet:
             await self._ask(slot, job, serve.model)
         except CannotAsk as problem:  # by the stand-in: then it is for the one that was asked
             log.info("%s cannot stand in for %s: %s", serve.model, job.model, problem)
-            self._again(job, only_itself=True)
+            if self._is_mine(job):
+                self._again(job, only_itself=True)
         except EngineFailed as error:
             if isinstance(error, Refused) and error.status < 500:
-                job.fail(error.reason, "refused" if error.status in _WRONG else "failed")
+                job.fail(
+                    error.reason[:_SHOWN_CHARS], "refused" if error.status in _WRONG else "failed"
+                )
             else:
                 await self._suspect(job, serve.slot, error)
         except Exception as error:

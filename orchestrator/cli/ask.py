@@ -118,6 +118,9 @@ def format_explanation(result: Result) -> list[RenderableType]:
         parts.append(_plans_table(decision))
     plan = Text(f"Plan      {decision['plan']}: {decision['reason']}")
     parts.append(plan)
+    for asked, others in decision.get("stand_ins", {}).items():
+        told_of = ", ".join(f"{s['arm']} (loses {s['loss_usd']:.1e} $)" for s in others)
+        parts.append(Text(f"Stand-ins for {asked}, if it is not loaded: {told_of or 'nobody'}"))
     calls = Table("call", "says", "tokens", "$", "s", **_style("Calls"))
     for call in told["calls"]:
         says = Text(call["error"], style="red") if call["error"] else Text(call["text"])

@@ -152,6 +152,7 @@ def test_the_explanation_says_who_answered_for_whom(tmp_path: Path, ledger: Ledg
         for part in format_explanation(result):
             console.print(part)
     assert "logic for words" in out.get()
+    assert "Stand-ins for words, if it is not loaded: logic (loses 2.0e-04 $)" in out.get()
 
 
 def test_a_stream_by_a_stand_in(tmp_path: Path, ledger: Ledger) -> None:

@@ -272,7 +272,10 @@ def test_an_architecture_that_vllm_does_not_know_is_said_so(tmp_path: Path) -> N
 def test_guided_output_of_two_models_on_one_engine(tmp_path: Path) -> None:
     """Models that never saw JSON write it, before and after a swap in place: their engine keeps the
     tokenizer, which both have. The guided tokens are theirs: a log-probability for each."""
-    compact = "--structured-outputs-config, '{\"disable_any_whitespace\": true}'"
+    # They would put blanks between the tokens for ever.
+    compact = (
+        '--structured-outputs-config, \'{"backend": "xgrammar", "disable_any_whitespace": true}\''
+    )
     args = f"context_tokens: 256, args: [--dtype, float32, --enforce-eager, {compact}]"
     experts = configured(
         tmp_path,

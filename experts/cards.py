@@ -11,23 +11,24 @@ from experts.values import Arm, Call, Usage
 ExpertKind = Literal["local", "vllm", "openai", "litellm", "fake"]
 
 STATED = "stated by the owner"
-OPENAI_EXTRA = frozenset(
+TOKEN_EXTRA = frozenset(
+    {"frequency_penalty", "logit_bias", "logprobs", "presence_penalty", "top_logprobs"}
+)
+"""What needs nothing but tokens."""
+GUIDED_EXTRA = frozenset(
     {
-        "frequency_penalty",
         "guided_choice",
         "guided_grammar",
         "guided_json",
         "guided_regex",
-        "logit_bias",
-        "logprobs",
-        "presence_penalty",
         "response_format",
         "structured_outputs",
-        "top_logprobs",
     }
 )
-"""What is handed on to experts behind OpenAI's protocol as it came; ``guided_*`` and
-``structured_outputs`` are vLLM's own (docs.vllm.ai, structured outputs)."""
+"""What forces an answer into a form; ``guided_*`` and ``structured_outputs`` are vLLM's own
+(docs.vllm.ai, structured outputs)."""
+OPENAI_EXTRA = TOKEN_EXTRA | GUIDED_EXTRA
+"""What is handed on to experts behind OpenAI's protocol as it came."""
 _MARKUP_TOKENS = 16
 """More than any chat template puts around a message."""
 

@@ -60,6 +60,16 @@ class LoadingExpert(Protocol):
         ...
 
 
+@runtime_checkable
+class ReplaceableExpert(Protocol):
+    """An expert whose calls may carry stand-ins (``Call.stand_ins``)."""
+
+    @property
+    def stand_ins(self) -> frozenset[str]:
+        """Experts that can answer in its place; empty where its owner does not want that."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Pool:
     """The cards of the experts that may be asked: what strategies and routers know of them."""
@@ -85,6 +95,10 @@ class Pool:
             if card.name == name:
                 return card
         raise UnknownExpert(name, self.names)
+
+    def most_usd(self, call: Call) -> float:
+        """Upper bound of what a call can cost in tokens, whoever of those that may answers it."""
+        return max(self.card(name).most_usd(call) for name in call.experts)
 
     @classmethod
     def of(cls, experts: Iterable[Expert]) -> Pool:

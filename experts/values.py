@@ -13,7 +13,7 @@ Role = Literal["system", "user", "assistant"]
 FinishReason = Literal["stop", "length", "error", "cancelled"]
 ErrorCode = Literal[
     "context_too_long",
-    "refused",  # this question, today and tomorrow: a content filter does not like it
+    "refused",  # today and tomorrow: a content filter does not like it, or it asks for nonsense
     "timeout",
     "over_limit",
     "auth",  # a key or its account is refused: no call to this expert can succeed
@@ -100,11 +100,23 @@ class Query:
     """V: what an unsolved query costs its owner, in dollars; above 0."""
     limits: Limits = NO_LIMITS
     sampling: Sampling = field(default_factory=Sampling)
+    caller: str = ""
+    """Whom fairness is owed to: a user, a tenant; empty where nobody said. It is not recorded."""
 
     @property
     def text(self) -> str:
         """The last user message: what the router reads."""
         return next(m.content for m in reversed(self.messages) if m.role == "user")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StandIn:
+    """Another arm that may answer a call while loading the one that was asked costs more."""
+
+    arm: Arm
+    loss_usd: float
+    """What its answer is expected to be worth less, loads not counted: (P(right) of the asked -
+    P(right) of this) x V + price of this - price of the asked. Negative when it is better."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -125,6 +137,15 @@ class Call:
     them. None where nobody counts."""
     streams_answer: bool = False
     """If this call succeeds its text is the answer, so its tokens may be shown as they come."""
+    caller: str = ""
+    """Whom fairness is owed to."""
+    stand_ins: tuple[StandIn, ...] = ()
+    """Who else may answer it, by the caller's leave."""
+
+    @property
+    def experts(self) -> frozenset[str]:
+        """Who may answer."""
+        return frozenset({self.arm.expert, *(s.arm.expert for s in self.stand_ins)})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,6 +181,10 @@ class Completion:
     """What became of a call. A failed call is a completion with an ``error``."""
 
     call: Call
+    """Its arm is the one that answered, so whatever is learned of the answer is learned of it; and
+    the one that was asked, but where another stood in for it."""
+    stood_in_for: Arm | None = None
+    """The arm that was asked, where a stand-in answered."""
     text: str = ""
     answer: str = ""
     """The final answer in the text, normalised for comparison (``experts.answers``)."""
@@ -184,6 +209,11 @@ class Completion:
     @property
     def ok(self) -> bool:
         return self.error is None
+
+    @property
+    def asked(self) -> Arm:
+        """The arm that the call was for, whoever answered."""
+        return self.stood_in_for or self.call.arm
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -38,14 +38,20 @@ class Answer:
         return bool(self.contributors)
 
     def with_history(self, completions: tuple[Completion, ...]) -> Answer:
-        """The same answer with all calls that led to it, and a note for each that failed and for
-        each limit that was hit. Calls that a limit refused were never made, so they are left out.
+        """The same answer with all calls that led to it, and a note for each that failed, for each
+        that another expert answered, and for each limit that was hit. Calls that a limit refused
+        were never made, so they are left out.
         """
         made = tuple(c for c in completions if c.error_code != "over_limit")
         failures = [f"{c.call.arm} failed: {c.error}" for c in made if not c.ok]
+        stand_ins = [
+            f"{c.call.arm} stood in for {c.stood_in_for}, which was not loaded"
+            for c in made
+            if c.stood_in_for
+        ]
         limits = [str(c.error) for c in completions if c.error_code == "over_limit"]
         own = self.notes if made else ()  # they speak of experts that were asked
-        notes = tuple(dict.fromkeys((*own, *failures, *limits)))
+        notes = tuple(dict.fromkeys((*own, *stand_ins, *failures, *limits)))
         return replace(self, completions=made, notes=notes)
 
 

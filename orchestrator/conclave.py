@@ -28,7 +28,7 @@ from experts.errors import (
     UnknownExpert,
     UserError,
 )
-from experts.expert import Expert, LoadingExpert, Pool
+from experts.expert import Expert, LoadingExpert, Pool, ReplaceableExpert
 from experts.values import Arm, Call, Completion, Delta, Query
 from orchestrator.answer import Answer
 from orchestrator.config import Config, PolicySettings
@@ -132,11 +132,13 @@ class Conclave:
         scores = fitted.score([q.text for q in queries], n_chars, self.embedder.embed)
         prices_usd = [q.fallback_price_usd for q in queries]
         shares = share_loads(scores, prices_usd, self._loads_to_come())
+        may_stand_in = self._may_stand_in()
         chosen = []
         for i, query in enumerate(queries):
             row = scores.row(i).allowed(query.limits.experts)
             # Limits are on tokens' dollars, so they are looked at before loads are added.
             row = row.affordable(query.limits.max_cost_usd).with_loads(shares[i])
+            row = replace(row, may_stand_in=may_stand_in)
             chosen.append((query, row, choose_plan(query, row, fitted.outlooks)))
         router_s = (time.perf_counter() - started) / len(queries)
         return [
@@ -165,6 +167,14 @@ class Conclave:
                     outlook=outlook, load_s=load_s, usd_per_s=expert.card.prices.load_usd_per_s
                 )
         return loads
+
+    def _may_stand_in(self) -> dict[str, frozenset[str]]:
+        """By expert, who can answer in its place."""
+        return {
+            name: expert.stand_ins
+            for name, expert in self.experts.items()
+            if isinstance(expert, ReplaceableExpert) and expert.stand_ins
+        }
 
     def _recorded_load_s(self, card: ExpertCard) -> float:
         """The quickest of the last loads, or what reading its bytes takes."""
@@ -308,10 +318,11 @@ class Conclave:
         for name, _ in query.sampling.extra:
             if name not in takes:
                 who = [card.name for card in self.pool.cards if name in card.takes]
+                kinds = "openai and litellm may, of kind vllm unless they have `guided: false`"
                 advice = (
                     f"Name one of these as the model: {', '.join(who)}."
                     if who
-                    else "No expert here takes it (those of kind openai and litellm may)."
+                    else f"No expert here takes it (those of kind {kinds})."
                 )
                 raise UserError(f"{name}: is not supported by {target!r}; leave it out. {advice}")
 
@@ -340,14 +351,14 @@ class Conclave:
         """What the ledger has of these queries' calls, of the weights that the pool has now."""
         versions = self.pool.versions
         known = {
-            _identity(recorded.completion.call): recorded.completion
+            _identity(_as_asked(recorded.completion)): recorded.completion
             for recorded in self.ledger.completions_of([q.query_id for q in queries])
             if versions.get(recorded.completion.call.arm.expert) == recorded.version
         }
 
         def recall(call: Call) -> Completion | None:
             found = known.get(_identity(call))
-            return found and replace(found, call=call)
+            return found and replace(found, call=replace(call, arm=found.call.arm))
 
         return recall
 
@@ -414,6 +425,12 @@ def raise_if_failed(answer: Answer) -> None:
             + "; ".join(str(c.error) for c in errors)
             + ". Shorten it, or allow an expert with a longer context."
         )
+    if all(c.error_code == "refused" for c in errors):
+        raise UserError(
+            "Whoever was asked refuses this request: "
+            + "; ".join(f"{c.call.arm}: {c.error}" for c in errors)
+            + ". Asking again will not help; change it."
+        )
     raise ExpertFailure("; ".join(answer.notes) or "No expert answered.")
 
 
@@ -425,6 +442,11 @@ def _result(decision: Decision, answer: Answer, started: float) -> Result:
     if answer.abstained and decision.choice:
         answer = replace(answer, notes=(decision.choice.reason,))
     return Result(decision=decision, answer=answer, latency_s=time.perf_counter() - started)
+
+
+def _as_asked(completion: Completion) -> Call:
+    """The call as it was made, whoever answered."""
+    return replace(completion.call, arm=completion.asked)
 
 
 def _identity(call: Call) -> tuple[str, Arm, int, float, int]:

@@ -139,6 +139,10 @@ class VLLMExpertSettings(_Strict):
     """None takes it from the model's config, or the base's."""
     args: Arguments = []
     """Added to the engine's command line for this model, e.g. [--quantization, awq]."""
+    guided: bool = True
+    """Its engine keeps the tokenizer, which guided output (response_format, ...) needs. Then
+    weights are replaced in place only by those of a model with an equal tokenizer; false lets one
+    engine be all models of an architecture. An adapter is guided where its base is."""
 
 
 ExpertSettings = Annotated[
@@ -176,6 +180,10 @@ class VLLMSettings(_Strict):
     are taken to be quicker, and what comes next is read ahead."""
     policy: Literal["bounded", "first_come", "collation", "coserve"] = "bounded"
     """What is loaded next, and who is served when (experts/residency/policies)."""
+    stand_ins: bool = False
+    """An expert that is loaded may answer for one that is not, where the router expects to lose
+    less by it than the load costs; the answer says so. Off, since who answers a question then
+    depends on what else was asked just before. Only ``bounded`` does it."""
     max_wait_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """The longest that a call may wait before it starts, while capacity allows; only ``bounded``
     keeps one."""
@@ -194,12 +202,16 @@ class VLLMSettings(_Strict):
     """Without a new token while calls run; then an engine is killed, and its calls asked again."""
 
     @model_validator(mode="after")
-    def _bound_is_kept(self) -> VLLMSettings:
-        if self.max_wait_s is not None and self.policy != "bounded":
-            raise ValueError(
-                f"`max_wait_s` is kept by `policy: bounded` only; {self.policy!r} knows no bound. "
-                "Take one of the two out."
-            )
+    def _policy_can(self) -> VLLMSettings:
+        for key, wanted in (
+            ("max_wait_s", self.max_wait_s is not None),
+            ("stand_ins", self.stand_ins),
+        ):
+            if wanted and self.policy != "bounded":
+                raise ValueError(
+                    f"`{key}` is for `policy: bounded` only; {self.policy!r} knows nothing of it. "
+                    "Take one of the two out."
+                )
         return self
 
 

@@ -7,8 +7,10 @@ from typing import Any
 
 from experts.values import Query
 from orchestrator.answer import Answer
+from orchestrator.strategies.asking import by_objective
 from routers.policy import Choice
 from routers.scores import LoadShare, QueryScores
+from routers.stand_ins import stand_ins
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +44,7 @@ class Decision:
             "expected_cost_usd": self.choice.cost_usd,
             "fallback_price_usd": self.query.fallback_price_usd,
             **_beliefs(self.scores),
+            **self._stand_ins(self.choice, self.scores),
             "considered": [
                 {
                     "plan": str(o.plan),
@@ -54,6 +57,15 @@ class Decision:
             "router_cost_usd": self.router_cost_usd,
             "router_s": round(self.router_s, 6),
         }
+
+    def _stand_ins(self, choice: Choice, scores: QueryScores) -> dict[str, Any]:
+        """Who may answer in the place of the one that is asked first; nothing where nobody may."""
+        if choice.plan.strategy != "single" or not scores.may_stand_in:
+            return {}
+        first = by_objective(self.query, scores)[0]
+        others = stand_ins(scores, first, self.query.fallback_price_usd)
+        told = [{"arm": str(s.arm), "loss_usd": s.loss_usd} for s in others]
+        return {"stand_ins": {str(first): told}}
 
 
 def _beliefs(scores: QueryScores) -> dict[str, Any]:

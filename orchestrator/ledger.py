@@ -65,7 +65,8 @@ CREATE TABLE IF NOT EXISTS calls (
     finish_reason TEXT NOT NULL,
     error TEXT,
     error_code TEXT,
-    usage_estimated INTEGER NOT NULL DEFAULT 0  -- tokens and cost are upper bounds
+    usage_estimated INTEGER NOT NULL DEFAULT 0, -- tokens and cost are upper bounds
+    asked TEXT                   -- the arm that was asked, where another stood in for it
 );
 CREATE INDEX IF NOT EXISTS calls_of_query ON calls (query_id);
 CREATE INDEX IF NOT EXISTS loads_of_expert ON calls (expert, version) WHERE load_s > 0;
@@ -111,8 +112,8 @@ CREATE TABLE IF NOT EXISTS verdicts (
 );
 CREATE INDEX IF NOT EXISTS verdicts_of_call ON verdicts (call_id);
 """
-_NEW_COLUMNS = {"usage_estimated": "INTEGER NOT NULL DEFAULT 0"}
-"""Columns of calls that the first release did not have."""
+_NEW_COLUMNS = {"usage_estimated": "INTEGER NOT NULL DEFAULT 0", "asked": "TEXT"}
+"""Columns of calls that the first releases did not have."""
 _KEYS = {
     "queries": "query_id",
     "labels": "label_id",
@@ -324,9 +325,10 @@ class Ledger:
 
     def load_times_s(self, expert: str, version: str, *, n: int = 9) -> list[float]:
         """Seconds of the last loads of these weights, newest first."""
+        # What a stand-in's call waited for was another's load.
         rows = self.rows(
             "SELECT load_s FROM calls WHERE load_s > 0 AND expert = ? AND version = ? "
-            "ORDER BY call_id DESC LIMIT ?",
+            "AND asked IS NULL ORDER BY call_id DESC LIMIT ?",
             (expert, version, n),
         )
         return [row["load_s"] for row in rows]
@@ -453,6 +455,7 @@ def _call_row(
         "error": completion.error,
         "error_code": completion.error_code,
         "usage_estimated": int(completion.usage.estimated),
+        "asked": None if completion.stood_in_for is None else str(completion.stood_in_for),
     }
 
 
@@ -475,6 +478,7 @@ def _recorded(row: Mapping[str, Any]) -> RecordedCall:
     )
     completion = Completion(
         call=call,
+        stood_in_for=Arm.parse(row["asked"]) if row["asked"] else None,
         text=row["text"],
         answer=row["answer"],
         usage=Usage(

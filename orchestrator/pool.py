@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from experts.bundled import bundled_experts
@@ -41,34 +41,37 @@ def make_experts(config: Config) -> dict[str, Expert]:
     Raises ConfigError when two have one name, a folder is not a model, or a key's environment
     variable is not set; UnknownPrice where LiteLLM knows no price.
     """
-    experts = _made(config, config.experts)
-    if not experts:
-        raise ConfigError("`experts:` is empty. Add at least one, e.g. {kind: bundled}.")
-    return experts
+    return _made(config, config.experts)[0]
 
 
-def make_judges(config: Config) -> dict[str, Expert]:
-    """Experts that only grade, by name; none unless the configuration has some.
-
-    Raises ConfigError for judges on vLLM: the engines are the experts'.
-    """
-    if any(is_on_vllm(s) for s in config.judges):
-        raise ConfigError(
-            "`judges:` cannot be on the engines that Conclave manages. Start a vLLM for them and "
-            "name its address: {kind: openai, base_url: ...}."
-        )
-    return _made(config, config.judges)
+def make_experts_and_judges(config: Config) -> tuple[dict[str, Expert], dict[str, Expert]]:
+    """Experts as ``make_experts``, and those that only grade; none unless the configuration has
+    some. Together, because those on vLLM share the slots. Raises what ``make_experts`` raises."""
+    experts, judges = _made(config, config.experts, config.judges)
+    return experts, judges
 
 
-def _made(config: Config, all_settings: Sequence[ExpertSettings]) -> dict[str, Expert]:
+def _made(config: Config, *lists: Sequence[ExpertSettings]) -> list[dict[str, Expert]]:
     # One worker for all local models: they share the same cores.
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-expert")
-    on_vllm = experts_on_vllm(config, [s for s in all_settings if is_on_vllm(s)])
+    on_vllm = experts_on_vllm(config, [s for one in lists for s in one if is_on_vllm(s)])
+    made = [_by_name(config, one, worker, on_vllm) for one in lists]
+    if not made[0]:
+        raise ConfigError("`experts:` is empty. Add at least one, e.g. {kind: bundled}.")
+    return made
+
+
+def _by_name(
+    config: Config,
+    all_settings: Sequence[ExpertSettings],
+    worker: ThreadPoolExecutor,
+    on_vllm: Mapping[int, list[Expert]],
+) -> dict[str, Expert]:
     experts: dict[str, Expert] = {}
     for settings in all_settings:
         made: list[Expert] = []
         if is_on_vllm(settings):
-            made += on_vllm.pop(id(settings))
+            made += on_vllm[id(settings)]
         elif isinstance(settings, BundledExperts):
             made += bundled_experts(
                 worker, names=settings.names, load_usd_per_s=config.host_usd_per_s

@@ -28,6 +28,7 @@ class Wishes:
     max_calls: int | None = None
     timeout_s: float | None = None
     experts: Iterable[str] | None = None
+    caller: str = ""
 
 
 NO_WISHES = Wishes()
@@ -64,6 +65,7 @@ def make_query(
             experts=frozenset(wishes.experts) if wishes.experts else None,
         ),
         sampling=sampling or Sampling(max_tokens=limits.max_tokens),
+        caller=wishes.caller,
     )
 
 

@@ -11,7 +11,9 @@ from orchestrator.decision import Decision, Result
 def decision_row(decision: Decision) -> dict[str, Any]:
     choice = decision.choice
     explained = decision.explain()
-    beliefs = {k: explained[k] for k in ("skills", "novelty", "scores") if k in explained}
+    beliefs = {
+        k: explained[k] for k in ("skills", "novelty", "scores", "stand_ins") if k in explained
+    }
     return {
         "decision_id": decision.decision_id,
         "query_id": decision.query.query_id,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from experts.bundled import FOLDER, bundled_cards
-from experts.cards import ExpertCard, Prices
+from experts.cards import OPENAI_EXTRA, TOKEN_EXTRA, ExpertCard, Prices
 from experts.errors import BadModel, ConfigError, DoesNotFit, did_you_mean
 from experts.expert import Expert
 from experts.residency.policies.base import Policy
@@ -38,7 +38,6 @@ from orchestrator.config import (
 )
 
 OnVLLM = BundledExperts | VLLMExpertSettings
-SKIP_TOKENIZER = "--skip-tokenizer-init"
 _BUNDLED_ARGS = ("--dtype", "float32", "--enforce-eager")
 """Widened checkpoints need single precision; tiny models gain nothing from compiled graphs."""
 _CACHE_GIB = "1"
@@ -52,7 +51,8 @@ def is_on_vllm(settings: ExpertSettings) -> TypeGuard[OnVLLM]:
 
 
 def experts_on_vllm(config: Config, all_settings: Sequence[OnVLLM]) -> dict[int, list[Expert]]:
-    """Experts by the id of their settings. No engine is started before the first call.
+    """Experts by the id of their settings, all on one fleet. No engine is started before the first
+    call.
 
     Raises ConfigError when a folder is not a model, an adapter not of its base, or a model larger
     than every slot.
@@ -76,15 +76,26 @@ def experts_on_vllm(config: Config, all_settings: Sequence[OnVLLM]) -> dict[int,
             if card.name in models:
                 raise ConfigError(f"Two experts are called {card.name!r}. Rename one.")
             cards[card.name], models[card.name], folders[card.name] = card, model, folder
-    fleet = make_fleet(config.vllm, models, config.data_dir / "vllm")
-    return {
-        key: [VLLMExpert(cards[n], fleet, folders[n]) for n in of_settings]
-        for key, of_settings in names.items()
-    }
+    fleet = make_fleet(
+        config.vllm, models, config.data_dir / "vllm", host_usd_per_s=config.host_usd_per_s
+    )
+    siblings: dict[str, VLLMExpert] = {}
+    experts = {n: VLLMExpert(cards[n], fleet, folders[n], siblings) for n in cards}
+    if config.vllm.stand_ins:
+        # Not judges: they are asked for their verdict, and never a question.
+        siblings |= {n: experts[n] for s in config.experts for n in names.get(id(s), ())}
+    return {key: [experts[n] for n in of_settings] for key, of_settings in names.items()}
 
 
-def make_fleet(settings: VLLMSettings, models: dict[str, Servable], data_dir: Path) -> Fleet:
-    """Raises DoesNotFit when a model is larger than every slot."""
+def make_fleet(
+    settings: VLLMSettings,
+    models: dict[str, Servable],
+    data_dir: Path,
+    *,
+    host_usd_per_s: float = 0.0,
+) -> Fleet:
+    """host_usd_per_s: what a second of loading costs, which stand-ins are weighed against. Raises
+    DoesNotFit when a model is larger than every slot."""
     record = SwapRecord(data_dir / "swaps.jsonl")
     verifier = Verifier()
     slots = []
@@ -92,7 +103,7 @@ def make_fleet(settings: VLLMSettings, models: dict[str, Servable], data_dir: Pa
         name = f"slot{i}"
         engine = EngineSettings(
             python=str(settings.python or sys.executable),
-            args=(SKIP_TOKENIZER, *settings.args, *section.args),
+            args=(*settings.args, *section.args),
             env={**_cpu_environment(i, len(settings.slots)), **settings.env, **section.env},
             log_dir=data_dir / "logs",
             start_s=settings.start_s,
@@ -121,7 +132,7 @@ def make_fleet(settings: VLLMSettings, models: dict[str, Servable], data_dir: Pa
     return Fleet(
         slots,
         models,
-        _policy(settings),
+        _policy(settings, host_usd_per_s),
         record,
         host_memory_bytes=int(settings.host_memory_gb * 1e9),
     )
@@ -161,7 +172,7 @@ def _bundled(settings: BundledExperts, config: Config) -> list[tuple[ExpertCard,
     for card in cards:
         args = (*_BUNDLED_ARGS, "--max-model-len", str(card.context_tokens))
         model = servable(card.name, folders[card.name], args=args)
-        on_vllm = replace(card, kind="vllm", memory_bytes=model.weights.n_bytes)
+        on_vllm = replace(card, kind="vllm", memory_bytes=model.weights.n_bytes, takes=TOKEN_EXTRA)
         made.append((on_vllm, model, FOLDER / card.name))
     return made
 
@@ -172,6 +183,7 @@ def _in_folder(
     models: dict[str, Servable],
     folders: dict[str, Path],
 ) -> tuple[ExpertCard, Servable, Path]:
+    guided = settings.guided
     try:
         if settings.base is None:
             model, base = _base(settings), None
@@ -182,6 +194,7 @@ def _in_folder(
             model = servable_adapter(
                 settings.name, settings.folder, base, max_rank=config.vllm.max_lora_rank
             )
+            guided = guided and _speaks_as(model, base)
     except (BadModel, ConfigError) as error:
         raise ConfigError(f"Expert {settings.name!r}: {error}") from None
     weights = (base or model).weights
@@ -199,6 +212,7 @@ def _in_folder(
         context_tokens=settings.context_tokens or weights.context_tokens,
         memory_bytes=model.weights.n_bytes,
         version=model.weights.version,
+        takes=OPENAI_EXTRA if guided else TOKEN_EXTRA,
     )
     has_own = settings.base is None or (settings.folder / "tokenizer.json").is_file()
     return card, model, settings.folder if has_own else folders[settings.base or ""]
@@ -251,12 +265,22 @@ def _base(settings: VLLMExpertSettings) -> Servable:
     args = tuple(settings.args)
     if settings.context_tokens is not None:
         args = (*args, "--max-model-len", str(settings.context_tokens))
-    return servable(settings.name, settings.folder, args=args)
+    return servable(settings.name, settings.folder, args=args, guided=settings.guided)
 
 
-def _policy(settings: VLLMSettings) -> Policy:
+def _speaks_as(adapter: Servable, base: Servable) -> bool:
+    """Whether the base's engine can guide it: by the base's tokenizer, which it keeps."""
+    own = adapter.weights.folder / "tokenizer.json"
+    theirs = base.weights.folder / "tokenizer.json"
+    return bool(base.tokenizer) and (
+        not own.is_file() or (theirs.is_file() and own.read_bytes() == theirs.read_bytes())
+    )
+
+
+def _policy(settings: VLLMSettings, host_usd_per_s: float) -> Policy:
+    load_usd_per_s = host_usd_per_s if settings.stand_ins else 0.0
     policies: dict[str, Callable[[], Policy]] = {
-        "bounded": lambda: BoundedGrouping(settings.max_wait_s),
+        "bounded": lambda: BoundedGrouping(settings.max_wait_s, load_usd_per_s=load_usd_per_s),
         "first_come": first_come,
         "collation": FifoCollation,
         "coserve": CoServe,

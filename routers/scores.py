@@ -52,6 +52,8 @@ class QueryScores:
     """Likely skills, most likely first, with their probabilities."""
     loads: Mapping[str, LoadShare] = field(default_factory=dict)
     """By expert, of those that are not loaded."""
+    may_stand_in: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By expert, others that can answer in its place; none unless their owner wants it."""
 
     @property
     def load_usd(self) -> np.ndarray:

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from experts.bundled import FOLDER
-from experts.cards import ExpertCard, Prices
+from experts.cards import OPENAI_EXTRA, ExpertCard, Prices
 from experts.local.chat_tokenizer import ChatTokenizer
 from experts.residency.policies.base import Policy
 from experts.residency.policies.coserve import CoServe
@@ -104,6 +104,14 @@ class Lab:
     def ways(self) -> list[tuple[str, str, bool]]:
         return [(s.way, s.model, s.ok) for s in self.fleet.record.swaps]
 
+    @property
+    def asked(self) -> list[dict[str, object]]:
+        """Bodies of the calls, once ``note`` was called."""
+        return [json.loads(x) for x in (self.folder / "asked.jsonl").read_text().splitlines()]
+
+    def note(self) -> None:
+        (self.folder / "asked.jsonl").touch()
+
     def order(self, *faults: str) -> None:
         for fault in faults:
             (self.folder / "faults" / fault).touch()
@@ -130,6 +138,12 @@ class Settings:
     """Base by adapter."""
     answers: Mapping[str, str] = field(default_factory=dict)
     """Of all models, beside who they are."""
+    stand_ins: bool = False
+    """Any model may answer for any other."""
+    prices: Mapping[str, Prices] = field(default_factory=dict)
+    """By model; ``PRICES`` of the others."""
+    context_tokens: Mapping[str, int] = field(default_factory=dict)
+    """By model; 256 of the others."""
     is_mute: bool = False
     """They need not be asked: transformers is not imported."""
 
@@ -186,19 +200,27 @@ def lab(folder: Path, **settings: object) -> Iterator[Lab]:
         made.policy or CoServe(),
         record,
     )
+    siblings: dict[str, VLLMExpert] = {}
     experts = {
-        name: VLLMExpert(_card(model), fleet, FOLDER / (model.base or name))
+        name: VLLMExpert(_card(model, made), fleet, FOLDER / (model.base or name), siblings)
         for name, model in models.items()
     }
+    siblings |= experts if made.stand_ins else {}
     try:
         yield Lab(folder, fleet, experts, slots, models)
     finally:
         fleet.close()
 
 
-def _card(model: Servable) -> ExpertCard:
+def _card(model: Servable, made: Settings) -> ExpertCard:
     return ExpertCard(
-        name=model.name, kind="vllm", description="", prices=PRICES, context_tokens=256
+        name=model.name,
+        kind="vllm",
+        description="",
+        prices=made.prices.get(model.name, PRICES),
+        context_tokens=made.context_tokens.get(model.name, 256),
+        version=model.weights.version,
+        takes=OPENAI_EXTRA,
     )
 
 

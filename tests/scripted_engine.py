@@ -116,6 +116,7 @@ class Engine:
         if "poison" in told:
             crash("this prompt kills")
         if told:  # the fleet's own questions are answered
+            self.note(body)
             if strikes("crash_in_call"):
                 crash("died in the middle of a call")
             if strikes("refuse_call"):
@@ -131,7 +132,7 @@ class Engine:
             if told:
                 await asyncio.sleep(float(os.environ.get("SCRIPTED_CALL_S", "0")))
             self.n_tokens += len(ids)
-            return 200, chunk(ids, "stop")
+            return 200, chunk(ids, "stop", body["logprobs"])
         start_stream(writer)
         for i, token in enumerate(ids):
             if i == 1 and strikes("crash_in_stream"):
@@ -142,6 +143,13 @@ class Engine:
             await asyncio.sleep(0)
         writer.write(b"data: [DONE]\n\n")
         return None
+
+    def note(self, body: dict) -> None:
+        """What was asked, where a test wants to know."""
+        path = Path(os.environ["SCRIPTED_FAULTS"]).with_name("asked.jsonl")
+        if path.exists():
+            with path.open("a") as file:
+                file.write(json.dumps(body) + "\n")
 
     def answers_of(self, model: str) -> tuple[str, dict[str, list[int]]]:
         folder = self.adapters.get(model, self.folder)
@@ -167,10 +175,12 @@ class Engine:
             return hashlib.sha256(file.read(end - start)).hexdigest()
 
 
-def chunk(ids: list[int], finish: str | None = None) -> dict:
+def chunk(ids: list[int], finish: str | None = None, n_top: int = 0) -> dict:
+    # Like a vLLM's: the token itself, and the likeliest, which may be others.
+    tops = [{f"token_id:{i + j}": LOGPROB * (1 + j) for j in range(n_top + 1)} for i in ids]
     choice = {
         "token_ids": ids,
-        "logprobs": {"token_logprobs": [LOGPROB] * len(ids)},
+        "logprobs": {"token_logprobs": [LOGPROB] * len(ids), "top_logprobs": tops},
         "finish_reason": finish,
     }
     return {"choices": [choice]}

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from orchestrator.cli.command import app
 from orchestrator.config import load_config
 from orchestrator.ledger import Ledger
-from orchestrator.pool import make_experts, make_judges
+from orchestrator.pool import make_experts_and_judges
 from tests.server import Server
 
 PAGE = (Path(__file__).parent.parent / "docs" / "your-own-pool.md").read_text(encoding="utf-8")
@@ -62,5 +62,5 @@ def test_every_configuration_of_the_page_is_one(
     path = tmp_path / "conclave.yaml"
     path.write_text(text)
     config = load_config(path)
-    assert list(make_experts(config)) == ["mine", "mini"]
-    assert list(make_judges(config)) == ["examiner"]
+    experts, judges = make_experts_and_judges(config)
+    assert (list(experts), list(judges)) == (["mine", "mini"], ["examiner"])

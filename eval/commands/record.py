@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from eval.recording.grading import Judge
     from eval.recording.record import RecordingSummary
     from experts.expert import Expert
-    from orchestrator.config import Config
 
 
 def register(app: typer.Typer) -> None:
@@ -66,7 +65,7 @@ def record(
     from orchestrator.config import load_config
     from orchestrator.fitting import check_skills
     from orchestrator.ledger import Ledger
-    from orchestrator.pool import make_experts
+    from orchestrator.pool import make_experts_and_judges
     from skills.taxonomy import Taxonomy
 
     config = load_config(config_file)
@@ -76,8 +75,8 @@ def record(
     asked = read_source(questions, columns=columns, default_grader=grader, limit=limit)
     # Before anything is paid: fitting would refuse them.
     check_skills((q.skill for q in asked), Taxonomy.load(config.taxonomy))
-    experts = make_experts(config)
-    examiner = judge_named(judge, config, experts)
+    experts, judges = make_experts_and_judges(config)
+    examiner = judge_named(judge, judges, experts)
     bar = Progress(
         TextColumn("recording"),
         BarColumn(),
@@ -157,7 +156,9 @@ def format_summary(s: RecordingSummary) -> list[str]:
     return lines
 
 
-def judge_named(name: str | None, config: Config, experts: Mapping[str, Expert]) -> Judge | None:
+def judge_named(
+    name: str | None, judges: Mapping[str, Expert], experts: Mapping[str, Expert]
+) -> Judge | None:
     """The judge of that name, or the only one under ``judges:``.
 
     Raises UnknownExpert for a name that neither judges nor experts have.
@@ -165,9 +166,7 @@ def judge_named(name: str | None, config: Config, experts: Mapping[str, Expert])
     from eval.recording.grading import Judge
     from experts.errors import UnknownExpert
     from experts.values import Arm
-    from orchestrator.pool import make_judges
 
-    judges = make_judges(config)
     if name is None:
         if len(judges) != 1:
             return None

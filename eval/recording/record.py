@@ -112,7 +112,10 @@ async def record_outcomes(
     def keep(completions: Sequence[Completion]) -> None:
         nonlocal spent, n_failed
         ids = ledger.add_calls(completions, [None] * len(completions), versions=pool.versions)
-        done[:] = [Answered(call_id=i, completion=c) for i, c in zip(ids, completions, strict=True)]
+        # Some experts tell of each call as it ends, so a batch comes in many parts.
+        done.extend(
+            Answered(call_id=i, completion=c) for i, c in zip(ids, completions, strict=True)
+        )
         spent += sum(c.cost_usd for c in completions)
         n_failed += sum(not c.ok for c in completions)
 
@@ -130,6 +133,7 @@ async def record_outcomes(
         now = calls[:n_now]
         if budget_usd is not None:  # retries stay within what was reserved
             now = [replace(c, max_cost_usd=pool.card(c.arm.expert).most_usd(c)) for c in now]
+        done.clear()
         await call_experts(now, experts, keep)
         n_asked += n_now
         ungraded += await grading.grade(

@@ -42,6 +42,11 @@ class ChatTokenizer:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
         return text
 
+    def decode_all(self, ids: Sequence[int]) -> str:
+        """With special tokens as they are written."""
+        text: str = self._tokenizer.decode(ids)
+        return text
+
     def _without_marks(self, text: str) -> str:
         for mark in self._special:
             text = text.replace(mark, " ")

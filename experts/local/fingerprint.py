@@ -1,4 +1,4 @@
-"""A short name for the weights in a folder, so that what was learned about others is not used.
+"""Short names for the weights and the tokenizer in a folder, to tell them from others.
 
 Sizes and samples of the files, not all of their bytes: large models would take minutes to read.
 """
@@ -6,9 +6,16 @@ Sizes and samples of the files, not all of their bytes: large models would take 
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 _SAMPLE_BYTES = 1 << 20
+_TOKENIZER_FILES = (
+    "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json"
+)  # fmt: skip
+"""Where there is no tokenizer.json."""
+_PER_CALL = ("truncation", "padding")
+"""Keys of tokenizer.json that tell how it was last used, not what it is."""
 
 
 def weights_fingerprint(folder: Path) -> str:
@@ -21,4 +28,26 @@ def weights_fingerprint(folder: Path) -> str:
             for start in (0, size // 2, max(0, size - _SAMPLE_BYTES)):
                 file.seek(start)
                 digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(folder: Path) -> str | None:
+    """16 hex digits, equal for models whose ids mean the same text and which end alike; None for a
+    folder without a tokenizer. Chat templates may differ: engines do not apply them."""
+    digest = hashlib.blake2b(digest_size=8)
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        told = json.loads(path.read_text(encoding="utf-8"))
+        kept = {k: v for k, v in told.items() if k not in _PER_CALL}
+        digest.update(json.dumps(kept, sort_keys=True).encode())
+    else:
+        found = [folder / name for name in _TOKENIZER_FILES if (folder / name).is_file()]
+        if not found:
+            return None
+        for file in found:
+            digest.update(file.name.encode() + file.read_bytes())
+    for name in ("generation_config.json", "config.json"):
+        if (folder / name).is_file():
+            about = json.loads((folder / name).read_text(encoding="utf-8"))
+            digest.update(f"{name}:{about.get('eos_token_id')}".encode())
     return digest.hexdigest()

@@ -17,6 +17,7 @@ A driver's turn::
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Protocol
 
 from experts.errors import DoesNotFit, PolicyError, UnknownName
@@ -139,10 +140,12 @@ class State:
         self._known.discard(request_id)
         return running
 
-    def again(self, request_id: str) -> None:
-        """It was being served, and was not: it waits again, as old as it is."""
+    def again(self, request_id: str, *, only_itself: bool = False) -> None:
+        """It was being served, and was not: it waits again, as old as it is. ``only_itself``: for
+        its own model, as no stand-in can take it."""
         slot = self.slots[self._slot_of.pop(request_id)]
-        self._put(slot.end(request_id).request)
+        request = slot.end(request_id).request
+        self._put(replace(request, stand_ins=()) if only_itself else request)
 
     def cancel(self, request_id: str) -> None:
         """Its caller went away while it waited. One that runs ends as ``completed``."""

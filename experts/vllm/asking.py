@@ -1,8 +1,9 @@
 """One call to an engine, in tokens both ways (``/v1/completions`` with token ids).
 
 Not ``/v1/chat/completions``: an engine keeps the tokenizer and the chat template that it was
-started with, also when other weights are put in place. So each model's own are applied here, the
-engine is started without any (``--skip-tokenizer-init``), and what comes back are ids, too.
+started with, also when other weights are put in place. So each model's own are applied here, and
+what comes back are ids, too. Only guided output needs an engine's tokenizer (``extra``); engines of
+models without it are started without any (``--skip-tokenizer-init``).
 """
 
 from __future__ import annotations
@@ -10,14 +11,25 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from experts.errors import EngineFailed
 from experts.values import Sampling
 from experts.vllm.control import Control
+from experts.vllm.extra import completion_fields, n_alternatives
 
-Tokens = list[tuple[int, float]]
-"""Ids, each with its natural log-probability at temperature 1."""
+
+class Token(NamedTuple):
+    """One that was generated."""
+
+    id: int
+    logprob: float
+    """Natural, at temperature 1, before guidance and penalties."""
+    top: tuple[tuple[int, float], ...] = ()
+    """Likeliest ids at its place with theirs, where the call asks for them."""
+
+
+Tokens = list[Token]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,12 +60,13 @@ class Asked:
             # Over HTTP, vLLM would take its defaults from the first model's generation_config.json.
             "top_k": 0,
             "repetition_penalty": 1.0,
+            **completion_fields(self.sampling.extra),
         }
 
 
 async def generate(control: Control, model: str, asked: Asked) -> Tokens:
     """All tokens at once. Raises EngineFailed (Refused where the engine said why)."""
-    return _tokens(await control.complete(asked.body(model)))
+    return _tokens(await control.complete(asked.body(model)), asked)
 
 
 async def stream(control: Control, model: str, asked: Asked) -> AsyncGenerator[Tokens]:
@@ -72,7 +85,7 @@ async def stream(control: Control, model: str, asked: Asked) -> AsyncGenerator[T
                 raise EngineFailed(f"The engine gave up within a stream: {chunk['error']}")
             if chunk.get("choices"):
                 ended = ended or chunk["choices"][0].get("finish_reason") is not None
-                yield _tokens(chunk)
+                yield _tokens(chunk, asked)
     if not ended:
         raise EngineFailed("The stream broke off.")
 
@@ -87,11 +100,21 @@ async def known_answer(
     return await generate(control, model, asked)
 
 
-def _tokens(answer: dict[str, Any]) -> Tokens:
+def _tokens(answer: dict[str, Any], asked: Asked) -> Tokens:
+    n_top = n_alternatives(asked.sampling.extra)
     try:
         choice = answer["choices"][0]
         ids = choice["token_ids"] or []
-        logprobs = (choice.get("logprobs") or {}).get("token_logprobs") or []
-        return list(zip(ids, logprobs, strict=True))
+        told = choice.get("logprobs") or {}
+        logprobs = told.get("token_logprobs") or []
+        tops = [_top(t, n_top) for t in told["top_logprobs"]] if n_top and ids else [()] * len(ids)
+        return [Token(*row) for row in zip(ids, logprobs, tops, strict=True)]
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise EngineFailed(f"The engine's answer cannot be read: {error!r}: {answer}") from None
+
+
+def _top(told: dict[str, float], n: int) -> tuple[tuple[int, float], ...]:
+    """Of ``{"token_id:17": -0.5, ...}``, likeliest first. vLLM tells of the token itself, too, also
+    where it is not among the ``n`` likeliest."""
+    pairs = [(int(name.rpartition(":")[2]), p) for name, p in told.items()]
+    return tuple(sorted(pairs, key=lambda pair: -pair[1])[:n])

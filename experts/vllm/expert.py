@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from experts.answers import extract_answer
 from experts.cards import ExpertCard
@@ -14,17 +17,26 @@ from experts.local.chat_tokenizer import ChatTokenizer
 from experts.local.row import Row
 from experts.values import Call, Completion, Delta, ErrorCode, LoadOutlook
 from experts.vllm.asking import Asked
+from experts.vllm.extra import openai_logprobs, wants_logprobs
 from experts.vllm.fleet import Fleet
-from experts.vllm.job import Job, new_request_id
+from experts.vllm.job import CannotAsk, Job, Prompted, Substitute, new_request_id
 
 
 class VLLMExpert:
     """Keeps the Expert protocol by putting calls into the fleet's queue."""
 
-    def __init__(self, card: ExpertCard, fleet: Fleet, tokenizer_folder: Path) -> None:
+    def __init__(
+        self,
+        card: ExpertCard,
+        fleet: Fleet,
+        tokenizer_folder: Path,
+        siblings: Mapping[str, VLLMExpert] = MappingProxyType({}),
+    ) -> None:
         """The card's name is the model's in the fleet; the folder holds its own tokenizer and chat
-        template, whatever engine it runs on."""
+        template, whatever engine it runs on. siblings: experts of the same fleet, by name, that may
+        answer in its place; they may be filled in later."""
         self._card, self._fleet, self._folder = card, fleet, tokenizer_folder
+        self._siblings = siblings
         self._tokenizer: ChatTokenizer | None = None
         self._lock = threading.Lock()
 
@@ -35,6 +47,10 @@ class VLLMExpert:
     @property
     def fleet(self) -> Fleet:
         return self._fleet
+
+    @property
+    def stand_ins(self) -> frozenset[str]:
+        return frozenset(self._siblings) - {self._card.name}
 
     def load_outlook(self) -> LoadOutlook | None:
         return self._fleet.load_outlook(self._card.name)
@@ -125,32 +141,52 @@ class VLLMExpert:
 
     def _to_jobs(self, calls: list[Call], asked: float) -> list[Job | Completion]:
         """A job, or at once what became of the call."""
-        with self._lock:
-            try:
-                if self._tokenizer is None:
-                    self._tokenizer = ChatTokenizer(self._folder)
-            except Exception as problem:  # transformers raises what it likes
-                error = f"cannot load the tokenizer in {self._folder}: {problem}"
-                return [self._failed(call, error, asked) for call in calls]
-        return [self._job(call, self._tokenizer, asked) for call in calls]
+        return [self._job(call, asked) for call in calls]
 
-    def _job(self, call: Call, tokenizer: ChatTokenizer, asked: float) -> Job | Completion:
+    def _job(self, call: Call, asked: float) -> Job | Completion:
         try:
-            prompt = tokenizer.encode(call.messages)
-        except Exception as problem:  # no chat template, or one that refuses these roles
-            return self._failed(call, f"cannot be put to this model: {problem}", asked)
-        room = self._card.context_tokens - len(prompt)
-        if room <= 0:
-            error = (
-                f"{len(prompt)} tokens of conversation; {self._card.name} reads "
-                f"{self._card.context_tokens}, answer included"
-            )
-            return self._failed(call, error, asked, "context_too_long")
+            own = self.prompted(call)
+        except CannotAsk as problem:
+            return self._failed(call, problem.reason, asked, problem.code)
         left_s = None
         if call.timeout_s is not None:
             left_s = max(0.0, call.timeout_s - (time.perf_counter() - asked))
         return Job(
             request_id=new_request_id(),
+            own=own,
+            substitutes=self._substitutes(call),
+            timeout_s=left_s,
+            timeout_said_s=call.timeout_s,
+            caller=call.caller,
+        )
+
+    def _substitutes(self, call: Call) -> dict[str, Substitute]:
+        found = {}
+        for stand_in in call.stand_ins:
+            other = self._siblings.get(stand_in.arm.expert)
+            takes_all = other and all(n in other.card.takes for n, _ in call.sampling.extra)
+            if other is not None and other is not self and takes_all:
+                found[other.card.name] = Substitute(
+                    loss_usd=stand_in.loss_usd, prompted=partial(other.prompted, call)
+                )
+        return found
+
+    def prompted(self, call: Call) -> Prompted:
+        """The call in this model's tokens. Raises CannotAsk. It loads the tokenizer where that is
+        missing: seconds."""
+        tokenizer = self._loaded_tokenizer()
+        try:
+            prompt = tokenizer.encode(call.messages)
+        except Exception as problem:  # no chat template, or one that refuses these roles
+            raise CannotAsk(f"cannot be put to this model: {problem}") from None
+        room = self._card.context_tokens - len(prompt)
+        if room <= 0:
+            raise CannotAsk(
+                f"{len(prompt)} tokens of conversation; {self._card.name} reads "
+                f"{self._card.context_tokens}, answer included",
+                "context_too_long",
+            )
+        return Prompted(
             model=self._card.name,
             asked=Asked(
                 prompt=tuple(prompt),
@@ -159,15 +195,26 @@ class VLLMExpert:
                 sampling=call.sampling,
             ),
             new_row=lambda: Row(call, prompt, tokenizer.decode),
-            timeout_s=left_s,
-            timeout_said_s=call.timeout_s,
         )
 
+    def _loaded_tokenizer(self) -> ChatTokenizer:
+        with self._lock:
+            try:
+                if self._tokenizer is None:
+                    self._tokenizer = ChatTokenizer(self._folder)
+            except Exception as problem:  # transformers raises what it likes
+                raise CannotAsk(f"cannot load the tokenizer in {self._folder}: {problem}") from None
+            return self._tokenizer
+
     def _finished(self, call: Call, job: Job, asked: float) -> Completion:
+        by = self if job.present.model == self._card.name else self._siblings[job.present.model]
+        arms = {s.arm.expert: s.arm for s in call.stand_ins} | {self._card.name: call.arm}
         row, usage = job.row, job.usage
-        cost_usd = self._card.prices.cost_usd(usage, job.load_s)
+        cost_usd = by.card.prices.cost_usd(usage, job.load_s)
+        wants_tokens = wants_logprobs(call.sampling.extra) and job.is_counted and not job.error
         return Completion(
-            call=call,
+            call=call if by is self else replace(call, arm=arms[by.card.name]),
+            stood_in_for=None if by is self else call.arm,
             text=row.text,
             answer=extract_answer(row.text),
             usage=usage,
@@ -176,10 +223,15 @@ class VLLMExpert:
             latency_s=(row.ended_at or time.perf_counter()) - asked,
             n_batch=job.n_batch,
             logprob=row.logprob if job.is_counted else None,
+            token_logprobs=by.token_logprobs(job) if wants_tokens else None,
             finish_reason="error" if job.error else row.finish_reason,
             error=job.error,
             error_code=job.error_code,
         )
+
+    def token_logprobs(self, job: Job) -> str:
+        """Of each token that it said; OpenAI's list, as JSON."""
+        return openai_logprobs(job.tokens, self._loaded_tokenizer().decode_all)
 
     def _failed(
         self, call: Call, error: str, asked: float, code: ErrorCode = "failed"

@@ -28,11 +28,11 @@ from typing import Any, TypeVar
 from experts.errors import ConclaveError, EngineFailed, PolicyError, UserError
 from experts.residency.policies.base import Load, Policy, Serve, WakeAt
 from experts.residency.state import State
-from experts.residency.values import Model, Slot, Waiting
+from experts.residency.values import Model, Slot, StandIn, Waiting
 from experts.values import LoadOutlook
 from experts.vllm.asking import generate, stream
 from experts.vllm.control import Refused
-from experts.vllm.job import Job
+from experts.vllm.job import CannotAsk, Job
 from experts.vllm.load_times import MeasuredLoads
 from experts.vllm.record import SwapRecord
 from experts.vllm.slot import EngineSlot, Servable
@@ -57,6 +57,9 @@ _SUSPECT_S = 8.0
 """How long an engine that failed a call may take to die: vLLM 0.32 took 5 s to notice that its core
 was gone."""
 _PROBE_S = 0.2
+_WRONG = (400, 422)
+"""HTTP's word for a request that would be refused tomorrow, too: a schema that is none."""
+_SHOWN_CHARS = 1000
 _FIRST_SERVICE_S = 1.0
 _SMOOTHING = 0.1
 _READ_BYTES = 8 << 20
@@ -226,11 +229,22 @@ class Fleet:
                     request_id=job.request_id,
                     model=job.model,
                     arrival_s=self._state.now_s,
-                    service_s=self._service_s.get(job.model, _FIRST_SERVICE_S),
+                    service_s=self._expected_s(job.model),
                     caller=job.caller,
+                    stand_ins=tuple(
+                        StandIn(
+                            model=name,
+                            service_s=self._expected_s(name),
+                            loss_usd=substitute.loss_usd,
+                        )
+                        for name, substitute in job.substitutes.items()
+                    ),
                 )
             )
         self._happened()
+
+    def _expected_s(self, model: str) -> float:
+        return self._service_s.get(model, _FIRST_SERVICE_S)
 
     def _cancel(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
@@ -332,7 +346,7 @@ class Fleet:
 
     def _start(self, serve: Serve) -> None:
         job = self._jobs[serve.request_id]
-        job.load_s += self._owed_s.pop(job.model, 0.0)
+        job.load_s += self._owed_s.pop(serve.model, 0.0)
         if job.started_s is None:
             job.started_s = time.monotonic()
         job.n_batch = len(self._state.slots[serve.slot].running)
@@ -360,16 +374,22 @@ class Fleet:
         slot, started = self._slots[serve.slot], time.monotonic()
         try:
             await self._ask(slot, job, serve.model)
+        except CannotAsk as problem:  # by the stand-in: then it is for the one that was asked
+            log.info("%s cannot stand in for %s: %s", serve.model, job.model, problem)
+            if self._is_mine(job):
+                self._again(job, only_itself=True)
         except EngineFailed as error:
             if isinstance(error, Refused) and error.status < 500:
-                job.fail(str(error))
+                job.fail(
+                    error.reason[:_SHOWN_CHARS], "refused" if error.status in _WRONG else "failed"
+                )
             else:
                 await self._suspect(job, serve.slot, error)
         except Exception as error:
-            log.exception("call to %s", job.model)
+            log.exception("call to %s", serve.model)
             job.fail(f"{type(error).__name__}: {error}")
         else:
-            self._learn(job.model, time.monotonic() - started)
+            self._learn(serve.model, time.monotonic() - started)
             self._deaths.pop(serve.slot, None)
 
     def _is_mine(self, job: Job) -> bool:
@@ -377,9 +397,11 @@ class Fleet:
         return self._running.get(job.request_id) is asyncio.current_task()
 
     async def _ask(self, slot: EngineSlot, job: Job, model: str) -> None:
+        prompted = job.own
+        if model != job.model:  # in a thread: templates and tokenizers take their time
+            prompted = await asyncio.to_thread(job.prompted_for, model)
         name = slot.served_name(model)
-        job.row = job.new_row() if job.n_attempts else job.row
-        job.n_attempts += 1
+        job.begin(prompted)
         if job.streams:
             async with aclosing(stream(slot.control, name, job.asked)) as pieces:
                 async for tokens in pieces:
@@ -410,11 +432,15 @@ class Fleet:
             left_s -= _PROBE_S
             await asyncio.sleep(_PROBE_S)
         if self._is_mine(job):
-            self._state.advance(self._now_s)
-            del self._running[job.request_id]
-            self._state.again(job.request_id)
+            self._again(job)
             self._back_in_queue(job, str(problem))
-            self._happened()
+
+    def _again(self, job: Job, *, only_itself: bool = False) -> None:
+        """It runs, and is to wait again; ``only_itself``: for the model that was asked alone."""
+        self._state.advance(self._now_s)
+        del self._running[job.request_id]
+        self._state.again(job.request_id, only_itself=only_itself)
+        self._happened()
 
     def _back_in_queue(self, job: Job, why: str) -> None:
         """The books have it waiting again; it may have been tried too often for that."""

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from experts.errors import BadModel, EngineFailed
+from experts.local.fingerprint import tokenizer_fingerprint
 from experts.vllm.checkpoint import (
     Adapter,
     Checkpoint,
@@ -39,6 +40,8 @@ from experts.vllm.verify import Verifier
 
 log = logging.getLogger(__name__)
 
+SKIP_TOKENIZER = "--skip-tokenizer-init"
+"""Then one engine can be models with different tokenizers, one after the other."""
 MAX_ADAPTERS = 31
 """In one batch; each place takes memory for the largest rank. More can be loaded."""
 
@@ -53,13 +56,17 @@ class Servable:
     """An adapter's; None for a base."""
     args: tuple[str, ...] = ()
     """Of the engine, for this base."""
+    tokenizer: str = ""
+    """Fingerprint of the tokenizer that the engine keeps, for guided output; empty if it keeps
+    none."""
 
     @property
     def family(self) -> str:
-        """Equal for bases that one running engine can hold one after the other."""
+        """Equal for bases that one running engine can hold one after the other. An engine goes on
+        guiding with the tokenizer that it was started with."""
         if isinstance(self.weights, Adapter):
             return ""
-        return " ".join((self.weights.family, *self.args))
+        return " ".join((self.weights.family, self.tokenizer, *self.args))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -312,7 +319,8 @@ class EngineSlot:
     async def _restart(self, target: Servable) -> None:
         assert isinstance(target.weights, Checkpoint)  # noqa: S101
         await self._make_way()
-        args = (*target.args, *self._lora_args(target.name))
+        skip = () if target.tokenizer else (SKIP_TOKENIZER,)
+        args = (*target.args, *self._lora_args(target.name), *skip)
         await self.engine.start(target.weights.folder.resolve(), *args)
         await self._verified(target, is_start=True)
 
@@ -370,9 +378,22 @@ class EngineSlot:
         )  # fmt: skip
 
 
-def servable(name: str, folder: Path, *, args: tuple[str, ...] = ()) -> Servable:
-    """A base in a folder. Raises BadModel."""
-    return Servable(name=name, weights=read_checkpoint(folder), args=args)
+def servable(
+    name: str, folder: Path, *, args: tuple[str, ...] = (), guided: bool = False
+) -> Servable:
+    """A base in a folder; ``guided``: its engine keeps the tokenizer. Raises BadModel."""
+    weights, tokenizer = read_checkpoint(folder), ""
+    if guided:
+        try:
+            tokenizer = tokenizer_fingerprint(folder) or ""
+        except (OSError, ValueError) as error:
+            raise BadModel(f"The tokenizer in {folder} cannot be read: {error}") from None
+        if not tokenizer:
+            raise BadModel(
+                f"{folder} has no tokenizer (tokenizer.json, tokenizer.model, ...), and guided "
+                "output needs one. Copy it there, or set `guided: false`."
+            )
+    return Servable(name=name, weights=weights, args=args, tokenizer=tokenizer)
 
 
 def servable_adapter(name: str, folder: Path, base: Servable, *, max_rank: int) -> Servable:

@@ -83,7 +83,7 @@ class Verifier:
         if not _is_same(said, known):
             raise EngineFailed(
                 f"Model {served_name!r} ({version}) does not say what it said before: "
-                f"{[i for i, _ in said]} instead of {[i for i, _ in known]}."
+                f"{[t.id for t in said]} instead of {[t.id for t in known]}."
             )
 
     async def _of_file(self, checkpoint: Checkpoint) -> dict[str, frozenset[str]]:
@@ -94,10 +94,10 @@ class Verifier:
 
 def _is_same(said: Tokens, known: Tokens) -> bool:
     """The first token's log-probability must agree, and the ids until two were equally likely."""
-    for (token, logprob), (known_token, known_logprob) in zip(said, known, strict=False):
-        if not math.isclose(logprob, known_logprob, abs_tol=_TOLERANCE):
+    for token, was in zip(said, known, strict=False):
+        if not math.isclose(token.logprob, was.logprob, abs_tol=_TOLERANCE):
             return False
-        if token != known_token:
+        if token.id != was.id:
             return True  # a tie that rounding decided: from here on the texts may differ
     return True
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from experts.expert import Pool
 from experts.values import Call, Completion
@@ -28,8 +29,8 @@ class Budget:
 
     def settle(self, completions: Sequence[Completion]) -> None:
         """They have cost what they have cost."""
-        self._reserved_usd -= sum(self._most_usd(c.call) for c in completions)
+        self._reserved_usd -= sum(self._most_usd(replace(c.call, arm=c.asked)) for c in completions)
         self.spent_usd += sum(c.cost_usd for c in completions)
 
     def _most_usd(self, call: Call) -> float:
-        return self._cards[call.arm.expert].most_usd(call)
+        return max(self._cards[name].most_usd(call) for name in call.experts)

@@ -87,6 +87,7 @@ def result_object(result: Result) -> dict[str, Any]:
         "calls": [
             {
                 "arm": str(c.call.arm),
+                "stood_in_for": None if c.stood_in_for is None else str(c.stood_in_for),
                 "text": c.text,
                 "cost_usd": c.cost_usd,
                 "latency_s": round(c.latency_s, 4),
@@ -117,13 +118,17 @@ def format_explanation(result: Result) -> list[RenderableType]:
         parts.append(_plans_table(decision))
     plan = Text(f"Plan      {decision['plan']}: {decision['reason']}")
     parts.append(plan)
+    for asked, others in decision.get("stand_ins", {}).items():
+        told_of = ", ".join(f"{s['arm']} (loses {s['loss_usd']:.1e} $)" for s in others)
+        parts.append(Text(f"Stand-ins for {asked}, if it is not loaded: {told_of or 'nobody'}"))
     calls = Table("call", "says", "tokens", "$", "s", **_style("Calls"))
     for call in told["calls"]:
         says = Text(call["error"], style="red") if call["error"] else Text(call["text"])
         tokens = f"{call['input_tokens']} + {call['output_tokens']}"
         load = f" (load {call['load_s']:.2f})" if call["load_s"] else ""
+        who = f"{call['arm']} for {call['stood_in_for']}" if call["stood_in_for"] else call["arm"]
         calls.add_row(
-            call["arm"], says, tokens, f"{call['cost_usd']:.2e}", f"{call['latency_s']:.3f}{load}"
+            who, says, tokens, f"{call['cost_usd']:.2e}", f"{call['latency_s']:.3f}{load}"
         )
     parts.append(calls)
     router = decision.get("router_cost_usd", 0.0)

@@ -42,6 +42,8 @@ experts:
   #   base: null             # for a LoRA adapter: the expert of kind vllm that it was made for
   #   prices: {input_usd_per_mtok: 0.10, output_usd_per_mtok: 0.40}   # required
   #   args: []               # of its engine, e.g. [--quantization, awq]
+  #   guided: true           # response_format, ...; false: its engine can be models that tokenize
+  #                          # otherwise, too, without a restart
   # - kind: openai           # any server that speaks OpenAI's protocol: vLLM, another Conclave, ...
   #   name: my-server
   #   base_url: http://localhost:8001/v1
@@ -69,6 +71,7 @@ vllm:
     args: []                 # of this slot's engines, e.g. [--gpu-memory-utilization, "0.45"]
   host_memory_gb: 0.0        # that keeps files which were read: what comes next is read ahead
   policy: bounded            # what is loaded next: bounded (ours), coserve, collation, first_come
+  stand_ins: false           # who is loaded may answer for who is not, if that loses less (bounded)
   max_wait_s: null           # the longest that a call may wait, while capacity allows (bounded)
   args: []                   # of every engine
   env: {}

@@ -135,7 +135,7 @@ def storable(completion: Completion) -> Completion:
             raise ValueError(f"it costs {completion.cost_usd} $ and took {completion.latency_s} s")
     except ValueError as error:
         log.error("expert %s: a completion is no good: %s", completion.call.arm, error)
-        return failed(completion.call, error)
+        return replace(failed(completion.call, error), stood_in_for=completion.stood_in_for)
     if completion.logprob is not None and not math.isfinite(completion.logprob):
         return replace(completion, logprob=None)
     return completion

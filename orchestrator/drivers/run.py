@@ -66,7 +66,8 @@ class Run:
             if not self._calls:
                 raise RuntimeError("A strategy yielded no calls; it must yield some or return.")
             self._settled, self._reserved_usd = {}, 0.0
-            for i, call in enumerate(self._calls):
+            for i, asked in enumerate(self._calls):
+                call = self._with_affordable_stand_ins(asked)
                 if known := self._recall(call):
                     self._settled[i] = known
                     self._reserved_usd += known.cost_usd
@@ -81,11 +82,25 @@ class Run:
                 return
             reply = list(self._settled.values())
 
+    def _with_affordable_stand_ins(self, call: Call) -> Call:
+        """A limit that allows the call itself must not refuse it for a dear stand-in."""
+        left_usd, pool = self._left_usd(), self._pool
+        if left_usd is None or pool is None or not call.stand_ins:
+            return call
+        kept = [s for s in call.stand_ins if pool.card(s.arm.expert).most_usd(call) <= left_usd]
+        return replace(call, stand_ins=tuple(kept))
+
+    def _left_usd(self) -> float | None:
+        """Of the limit, neither spent nor reserved."""
+        if self._limits.max_cost_usd is None:
+            return None
+        return self._limits.max_cost_usd - sum(c.cost_usd for c in self.made) - self._reserved_usd
+
     def _with_allowance(self, call: Call) -> Call:
         """The call with what was reserved for it, so that its retries do not pass the limit."""
         if self._limits.max_cost_usd is None or self._pool is None:
             return call
-        return replace(call, max_cost_usd=self._pool.card(call.arm.expert).most_usd(call))
+        return replace(call, max_cost_usd=self._pool.most_usd(call))
 
     def _limit_hit(self, call: Call) -> str | None:
         """Why this call must not be made. Its dollars are bounded before it is made and reserved
@@ -94,7 +109,7 @@ class Run:
         if limits.max_calls is not None and self._n_calls >= limits.max_calls:
             return f"the limit of {limits.max_calls} calls is reached"
         if limits.max_cost_usd is not None and self._pool is not None:
-            most = self._pool.card(call.arm.expert).most_usd(call)
+            most = self._pool.most_usd(call)
             spent = sum(c.cost_usd for c in self.made) + self._reserved_usd
             if spent + most > limits.max_cost_usd:
                 return (

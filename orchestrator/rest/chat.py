@@ -64,6 +64,11 @@ def conclave_object(result: Result) -> dict[str, Any]:
         "decision_id": decision.decision_id,
         "plan": str(decision.choice.plan) if decision.choice else "only",
         "contributors": [str(a) for a in answer.contributors],
+        "stand_ins": [
+            {"asked": str(c.stood_in_for), "answered": str(c.call.arm)}
+            for c in answer.completions
+            if c.stood_in_for
+        ],
         "answer": answer.answer,
         "p_correct": None if answer.p_correct is None else round(answer.p_correct, 4),
         "abstained": answer.abstained,

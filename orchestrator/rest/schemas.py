@@ -54,6 +54,12 @@ _ECHOED: dict[str, tuple[Any, ...]] = {
 }
 """Fields of an assistant's message that clients echo from a response, and the same for them."""
 _SHOWN_CHARS = 80
+_NO_TOOLS = (
+    ". No expert is given tools here: have one that takes response_format write a call's arguments "
+    "as JSON, or ask its own server"
+)
+_INSTEAD = dict.fromkeys(("tools", "tool_choice", "functions", "tool_calls"), _NO_TOOLS)
+"""What to do in place of what is refused."""
 
 
 class _Body(BaseModel):
@@ -69,7 +75,8 @@ def _without_neutral(fields: dict[str, Any], neutral: dict[str, tuple[Any, ...]]
         elif neutral[key] and value not in neutral[key]:
             shown = repr(value)
             shown = shown if len(shown) < _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
-            raise ValueError(f"{key}: {shown} is not supported; leave {key!r} out")
+            instead = _INSTEAD.get(key, "")
+            raise ValueError(f"{key}: {shown} is not supported; leave {key!r} out{instead}")
     return kept
 
 
@@ -192,6 +199,7 @@ class ChatRequest(_Asking):
     seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
     stop: str | list[str] | None = None
     user: str | None = None
+    """Calls of several users take turns on engines that Conclave manages; it is not recorded."""
     metadata: dict[str, str] | None = None
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
     """This and what follows only where ``model`` is an expert behind an API that takes it."""
@@ -270,7 +278,9 @@ class FeedbackRequest(_Body):
 def to_query(body: _Asking, config: Config, sampling: Sampling | None = None) -> Query:
     """The query that a request asks, within the server's limits and its own."""
     wishes = Wishes(**body.conclave.model_dump())
-    n = body.n if isinstance(body, ChatRequest) else 1
+    n = 1
+    if isinstance(body, ChatRequest):
+        n, wishes = body.n, replace(wishes, caller=body.user or "")
     if n > 1:  # a request's limits are for all of its choices together
         if wishes.max_calls is not None and wishes.max_calls < n:
             raise LimitReached(f"n={n} needs a call a choice, and max_calls is {wishes.max_calls}.")

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from experts.values import Arm, Call, Query
+from experts.values import Arm, Call, Query, StandIn
 from routers.scores import QueryScores
 
 
@@ -17,6 +17,7 @@ def ask(
     sample: int = 0,
     temperature: float | None = None,
     streams_answer: bool = False,
+    stand_ins: tuple[StandIn, ...] = (),
 ) -> Call:
     """A call that puts the query to an arm. Samples of one arm differ by their seed."""
     sampling = query.sampling
@@ -32,6 +33,8 @@ def ask(
         sample=sample,
         timeout_s=query.limits.timeout_s,
         streams_answer=streams_answer,
+        caller=query.caller,
+        stand_ins=stand_ins,
     )
 
 

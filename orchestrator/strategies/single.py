@@ -9,15 +9,18 @@ from orchestrator.answer import Answer, no_answer
 from orchestrator.strategies.asking import ask, by_objective
 from orchestrator.strategies.base import Steps, Strategy
 from routers.scores import QueryScores
+from routers.stand_ins import stand_ins
 
 
 def single(belief: Belief) -> Strategy:
-    """The arm with the least cost + (1 - p) V. Its tokens can be streamed as they come."""
+    """The arm with the least cost + (1 - p) V, or one that may stand in for it while it is not
+    loaded. Its tokens can be streamed as they come."""
 
     def strategy(query: Query, scores: QueryScores, pool: Pool) -> Steps:
         history: list[Completion] = []
         for arm in by_objective(query, scores):
-            history += yield [ask(query, arm, streams_answer=True)]
+            others = stand_ins(scores, arm, query.fallback_price_usd)
+            history += yield [ask(query, arm, streams_answer=True, stand_ins=others)]
             if history[-1].ok:
                 break
         return First(belief).merge(query, history, scores).with_history(tuple(history))

@@ -28,6 +28,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.strategies.single import only
 from tests import pools
 from tests.openai_stub import OpenAIStub, failing, saying
+from tests.orchestrator.batch.batches import OneByOne
 
 ASKED = pools.questions()[:20]
 
@@ -41,6 +42,12 @@ def test_it_goes_on_where_it_stopped(ledger: Ledger) -> None:
     some, rest = record(ledger, ASKED[:10]), record(ledger)
     assert (some.n_asked, some.n_skipped) == (30, 0)
     assert (rest.n_asked, rest.n_skipped) == (30, 30)
+
+
+def test_every_answer_is_graded_where_they_come_one_by_one(ledger: Ledger) -> None:
+    experts = {"echo": OneByOne("echo")}
+    assert record(ledger, experts=experts).n_ungraded == 0
+    assert all(call.score is not None for call in ledger.recorded_calls())
 
 
 def test_it_stops_at_its_budget_and_loses_nothing(ledger: Ledger) -> None:

@@ -63,7 +63,7 @@ def test_without_a_file_the_defaults_hold(data_dir: Path) -> None:
         ("vllm: {args: [--port, 8000]}", "Conclave sets it itself"),
         ("vllm: {args: [--max_model_len=4096]}", "set `context_tokens` of the expert"),
         ("vllm: {args: [--api-key, x]}", "`kind: openai`"),
-        ("vllm: {max_wait_s: 10, policy: coserve}", "kept by `policy: bounded` only"),
+        ("vllm: {max_wait_s: 10, policy: coserve}", "`max_wait_s` is for `policy: bounded` only"),
         ("experts: [{kind: vllm, base_url: 'http://x/v1'}]", "is `kind: openai`"),
         ("policies: {free: {fallback_price_usd: 0}}", "greater than 0"),
         ("[1, 2]", "holds list"),

@@ -219,6 +219,11 @@ def user(content: object) -> list[dict[str, object]]:
         ({"messages": LONG, "model": "words"}, 400, "too long"),
         ({"messages": LONG}, 400, "too long"),
         ({"messages": CAPITAL, "n": 0}, 400, "n: Input should be greater than or equal to 1"),
+        (
+            {"messages": CAPITAL, "tools": [{"type": "function"}]},
+            400,
+            "have one that takes response_format write a call's arguments as JSON",
+        ),
         ({"messages": CAPITAL, "n": 99}, 400, "n: Input should be less than or equal to 8"),
         ({"messages": CAPITAL, "n": 2, "stream": True}, 400, "must be 1 when stream"),
         ({"messages": CAPITAL, "max_tokens": 0}, 400, "max_tokens"),

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import re
+import shutil
+import sys
 import textwrap
 from pathlib import Path
 
@@ -10,9 +14,10 @@ import pytest
 
 from experts.bundled import FOLDER, bundled_cards
 from experts.errors import ConfigError, DoesNotFit
+from experts.values import Completion
 from orchestrator.config import load_config
-from orchestrator.pool import make_experts, make_judges
-from tests.engines import adapter_folder, model_folder
+from orchestrator.pool import make_experts, make_experts_and_judges
+from tests.engines import PROGRAM, adapter_folder, ask, model_folder
 
 PRICES = "prices: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}"
 
@@ -100,7 +105,6 @@ def test_what_cannot_be_is_refused_before_an_engine_is_started(tmp_path: Path) -
     assert "Did you mean 'folder'?" in refused(
         f"experts: [{{kind: vllm, name: it, folde: x, {PRICES}}}]", tmp_path
     )
-    assert "`judges:` cannot be on" in refused(f"judges: [{it}]", tmp_path, make_judges)
     with pytest.raises(DoesNotFit, match=r"largest slot has .*`memory_gb`"):
         made(f"vllm: {{slots: [{{memory_gb: 0.0001}}]}}\nexperts: [{it}]", tmp_path)
     (folder / "model.safetensors").write_bytes(b"nonsense")
@@ -113,3 +117,107 @@ def test_the_python_that_make_vllm_installs_is_found_beside_the_file(tmp_path: P
     python.symlink_to(FOLDER)
     (tmp_path / "conclave.yaml").write_text("{}")
     assert load_config(tmp_path / "conclave.yaml").vllm.python == python
+
+
+def test_an_engine_that_guides_is_shared_by_equal_tokenizers_only(tmp_path: Path) -> None:
+    for name in ("it", "chatty", "other"):
+        model_folder(tmp_path, "logic", {}).rename(tmp_path / name)
+    template = tmp_path / "chatty" / "chat_template.jinja"
+    template.write_text("{{ messages[0].content }}")
+    told = json.loads((tmp_path / "other" / "tokenizer.json").read_text())
+    told["model"]["vocab"]["another"] = told["model"]["vocab"].pop("the")
+    (tmp_path / "other" / "tokenizer.json").write_text(json.dumps(told))
+
+    def families(guided: str) -> list[str]:
+        text = "".join(
+            f"- {{kind: vllm, name: {n}, folder: {n}, guided: {guided}, {PRICES}}}\n"
+            for n in ("it", "chatty", "other")
+        )
+        experts = made(f"experts:\n{text}", tmp_path)
+        takes = {"response_format" in e.card.takes for e in experts.values()}
+        assert takes == {guided == "true"}
+        assert all("logit_bias" in e.card.takes for e in experts.values())
+        return [m.family for m in experts["it"].fleet.models.values()]
+
+    it, chatty, other = families("true")
+    assert it == chatty != other
+    assert len({*families("false"), it, other}) == 3
+
+
+def test_an_adapter_is_guided_where_its_base_is_and_speaks_alike(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, "logic", {})
+    for name in ("plain", "own", "strange"):
+        adapter_folder(tmp_path, name, base="logic", answers={})
+    shutil.copy(folder / "tokenizer.json", tmp_path / "own")
+    (tmp_path / "strange" / "tokenizer.json").write_text("{}")
+    for guided in (True, False):
+        text = f"experts:\n- {{kind: vllm, name: it, folder: logic, guided: {guided}, {PRICES}}}\n"
+        for name in ("plain", "own", "strange"):
+            text += f"- {{kind: vllm, name: {name}, folder: {name}, base: it, {PRICES}}}\n"
+        experts = made(text, tmp_path)
+        able = {n for n, e in experts.items() if "guided_json" in e.card.takes}
+        assert able == ({"it", "plain", "own"} if guided else set())
+
+
+def test_a_model_without_a_tokenizer_is_not_guided(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, "logic", {})
+    (folder / "tokenizer.json").unlink()
+    text = f"experts: [{{kind: vllm, name: it, folder: logic, {PRICES}}}]"
+    assert "has no tokenizer" in refused(text, tmp_path)
+    (folder / "tokenizer.json").write_text("{")
+    assert "cannot be read" in refused(text, tmp_path)
+
+
+def test_judges_share_the_engines_and_stand_in_for_nobody(tmp_path: Path) -> None:
+    for name in ("logic", "units"):
+        model_folder(tmp_path, name, {})
+    experts, judges = made(
+        f"""
+        vllm: {{stand_ins: true}}
+        experts:
+        - {{kind: vllm, name: it, folder: logic, {PRICES}}}
+        - {{kind: vllm, name: twin, folder: logic, {PRICES}}}
+        judges: [{{kind: vllm, name: strict, folder: units, {PRICES}}}]
+        """,
+        tmp_path,
+        make_experts_and_judges,
+    )
+    assert (list(experts), list(judges)) == (["it", "twin"], ["strict"])
+    assert judges["strict"].fleet is experts["it"].fleet
+    assert set(judges["strict"].fleet.models) == {"it", "twin", "strict"}
+    assert experts["it"].stand_ins == {"twin"}
+    assert experts["it"].fleet.policy.load_usd_per_s == 2.5e-5
+
+
+def test_a_judge_on_the_engines_answers_beside_the_experts(tmp_path: Path) -> None:
+    for name in ("logic", "units"):
+        model_folder(tmp_path, name, {"Who are you?": f"I am {name}"})
+    (tmp_path / "faults").mkdir()
+    python = tmp_path / "python"  # with a program that speaks as a vLLM does
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -E -S {PROGRAM} "$@"\n')
+    python.chmod(0o755)
+    experts, judges = made(
+        f"""
+        vllm: {{python: {python}, env: {{SCRIPTED_FAULTS: {tmp_path / "faults"}}}}}
+        experts: [{{kind: vllm, name: it, folder: logic, {PRICES}}}]
+        judges: [{{kind: vllm, name: strict, folder: units, {PRICES}}}]
+        """,
+        tmp_path,
+        make_experts_and_judges,
+    )
+    fleet = experts["it"].fleet
+
+    async def asked() -> list[list[Completion]]:
+        calls = ((experts["it"], ask("it")), (judges["strict"], ask("strict", purpose="judge")))
+        return await asyncio.gather(*(expert.complete([call]) for expert, call in calls))
+
+    try:
+        assert [c.text for [c] in asyncio.run(asked())] == ["I am logic", "I am units"]
+        assert len(fleet.slots) == 1
+    finally:
+        fleet.close()
+
+
+def test_only_the_bounded_policy_takes_stand_ins(tmp_path: Path) -> None:
+    said = refused("vllm: {policy: coserve, stand_ins: true}", tmp_path)
+    assert "`stand_ins` is for `policy: bounded` only" in said

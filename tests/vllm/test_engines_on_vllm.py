@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -266,3 +267,64 @@ def test_an_architecture_that_vllm_does_not_know_is_said_so(tmp_path: Path) -> N
     settings = EngineSettings(python=os.environ["CONCLAVE_VLLM_PYTHON"], log_dir=tmp_path)
     with pytest.raises(EngineFailed, match="does not know this architecture"):
         asyncio.run(Engine("strange", settings).start(folder, "--max-model-len", "256"))
+
+
+def test_guided_output_of_two_models_on_one_engine(tmp_path: Path) -> None:
+    """Models that never saw JSON write it, before and after a swap in place: their engine keeps the
+    tokenizer, which both have. The guided tokens are theirs: a log-probability for each."""
+    # They would put blanks between the tokens for ever.
+    compact = (
+        '--structured-outputs-config, \'{"backend": "xgrammar", "disable_any_whitespace": true}\''
+    )
+    args = f"context_tokens: 256, args: [--dtype, float32, --enforce-eager, {compact}]"
+    experts = configured(
+        tmp_path,
+        f"""
+vllm: {{python: PYTHON}}
+experts:
+- {{kind: vllm, name: countries, folder: "{FOLDER / "countries"}", {args}, {PRICES}}}
+- {{kind: vllm, name: units, folder: "{FOLDER / "units"}", {args}, {PRICES}}}
+""",
+    )
+    schema = {
+        "type": "object",
+        "properties": {
+            "city": {"enum": ["Lima", "Rome"]},
+            "n": {"type": "integer", "minimum": 0, "maximum": 99},
+        },
+        "required": ["city", "n"],
+        "additionalProperties": False,
+    }
+    asked: list[tuple[dict[str, object], re.Pattern[str]]] = [
+        ({"guided_regex": "[0-9]{3}-[a-f]"}, re.compile("[0-9]{3}-[a-f]")),
+        ({"guided_choice": ["maybe", "never"]}, re.compile("maybe|never")),
+        ({"structured_outputs": {"choice": ["x", "y"]}}, re.compile("x|y")),
+        ({"logit_bias": {"5": 100.0}}, re.compile(r"(.)\1*")),
+        ({"frequency_penalty": 2.0, "presence_penalty": 2.0}, re.compile(".*", re.S)),
+    ]
+
+    def with_extra(call: Call, **extra: object) -> Call:
+        told = tuple((name, json.dumps(value)) for name, value in sorted(extra.items()))
+        return replace(call, sampling=Sampling(extra=told))
+
+    form = {"type": "json_schema", "json_schema": {"name": "it", "schema": schema}}
+    try:
+        for name, expert in experts.items():
+            [call, *_] = calls_to(name)
+            calls = [with_extra(call, **extra) for extra, _ in asked]
+            in_json = with_extra(call, response_format=form, logprobs=True, top_logprobs=2)
+            wrong = with_extra(call, guided_regex="(((")
+            *guided, formed, plain, refused = asyncio.run(
+                expert.complete([*calls, in_json, call, wrong])
+            )
+            for completion, (_, pattern) in zip(guided, asked, strict=True):
+                assert pattern.fullmatch(completion.text), completion
+            assert set(json.loads(formed.text)) == {"city", "n"}
+            told = json.loads(formed.token_logprobs or "")
+            assert "".join(t["token"] for t in told) == formed.text
+            assert all(len(t["top_logprobs"]) == 2 for t in told)
+            say_the_same([plain], in_this_process(name, [call]))
+            assert refused.error_code == "refused"
+        assert [s.way for s in fleet_of(experts).record.swaps] == ["restart", "in_place"]
+    finally:
+        fleet_of(experts).close()

@@ -61,6 +61,11 @@ class CoServe:
         groups = self._groups[name]
         for model in list(groups):
             group = groups[model]
+            while group and not view.is_waiting(next(iter(group))):  # its caller went away
+                self._work_s[name] -= group.popitem(last=False)[1]
+            if not group:
+                del groups[model]
+                continue
             if model not in slot.resident:
                 if can_begin(slot):
                     evict = make_room(view, slot, model, self._victims(view, slot))

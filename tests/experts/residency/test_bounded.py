@@ -134,6 +134,19 @@ def test_a_stand_in_answers_when_it_loses_less_than_the_load_costs() -> None:
     assert summarise(trace).n_stand_ins == 1
 
 
+def test_stand_ins_lose_no_more_than_the_load_that_they_spare() -> None:
+    """Each loses a twentieth of the load's price (2 s at 0.1 $): then it is worth loading."""
+    near = (StandIn(model="a", service_s=0.1, loss_usd=0.01),)
+    requests = [
+        Waiting(request_id=f"n{i}", model="b", arrival_s=10.0 + i, service_s=0.1, stand_ins=near)
+        for i in range(60)
+    ]
+    policy = BoundedGrouping(60.0, load_usd_per_s=0.1)
+    trace = play(policy, one_slot(), [ask(0, "a", 0.0), *requests])
+    assert [load.model for load in trace.loads] == ["a", "b"]
+    assert 19 <= summarise(trace).n_stand_ins <= 20
+
+
 def test_one_caller_s_flood_does_not_drown_another() -> None:
     flood = [ask(i, "a", 0.0, caller="flood") for i in range(100)]
     person = [ask(1000 + i, "a", 10.0 * i, caller="person") for i in range(9)]

@@ -9,12 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from experts.residency.bandwidths import FixedLoads
 from experts.residency.clock import Machine, Trace, play
 from experts.residency.lower_bounds import lower_bounds
-from experts.residency.policies.base import Action, Policy, View
+from experts.residency.policies.base import Action, Load, Policy, Serve, View, WakeAt
 from experts.residency.policies.bounded import BoundedGrouping
+from experts.residency.state import State
 from experts.residency.summary import summarise
-from experts.residency.values import Waiting
+from experts.residency.values import Model, Slot, Waiting
 from tests.experts.residency.worlds import POLICIES, runs
 
 quickly = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -101,3 +103,38 @@ def test_ours_loses_nothing_when_expectations_are_wrong_and_stand_ins_are_allowe
     assert summarise(trace).n_requests == len(requests)
     for s in trace.served:
         assert s.model in {s.request.model, *(x.model for x in s.request.stand_ins)}
+
+
+@pytest.mark.parametrize("is_seen", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", POLICIES)
+def test_nobody_loads_for_calls_that_were_all_cancelled(name: str, is_seen: bool) -> None:
+    """Cancelled before the policy saw them, or after."""
+    slot = Slot(name="s", memory_bytes=1)
+    state = State([Model(name=n, n_bytes=1) for n in "ab"], [slot], FixedLoads(seconds=2.0))
+    policy = POLICIES[name]()
+
+    def arrive(request_id: str, model: str) -> None:
+        state.arrive(
+            Waiting(request_id=request_id, model=model, arrival_s=state.now_s, service_s=1.0)
+        )
+
+    def turn(at_s: float) -> list[Action]:
+        state.advance(at_s)
+        actions = [a for a in state.ask(policy) if not isinstance(a, WakeAt)]
+        state.loads_to_start()
+        return actions
+
+    arrive("first", "a")
+    assert turn(0.0) == [Load(slot="s", model="a")]
+    ids = [f"r{i}" for i in range(3)]
+    for request_id in ids:
+        arrive(request_id, "b")
+    if is_seen:
+        assert turn(1.0) == []
+    for request_id in ids:
+        state.cancel(request_id)
+    state.load_ended("s")
+    assert turn(2.0) == [Serve(slot="s", request_id="first", model="a")]
+    state.completed("first")
+    assert turn(3.0) == []
+    assert turn(500.0) == []

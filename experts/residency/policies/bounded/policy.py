@@ -53,7 +53,7 @@ class BoundedGrouping:
     max_wait_s: the bound on waiting; None for none.
     reserve: share of the bound kept for what the look-ahead cannot know, in [0, 1).
     load_usd_per_s: what a second of loading costs; above 0, stand-ins are taken when they lose
-    less than the load would cost each who waits for it.
+    less than the load would cost each who waits for it, until together they have lost its price.
     """
 
     name = "bounded grouping (ours)"
@@ -73,6 +73,8 @@ class BoundedGrouping:
         self._turns = Turns(max_wait_s / 2 if max_wait_s else float("inf"))
         self._gates: dict[tuple[str, str], float] = {}
         """When each model's load ended, by slot: it owes service to those who came before."""
+        self._lost_usd: dict[str, float] = {}
+        """What stand-ins have lost for each model since it was last loaded."""
         self._loading: dict[str, str] = {}
         self._promised: dict[str, str] = {}
         """By slot, the model that must be loaded next but cannot yet."""
@@ -86,12 +88,12 @@ class BoundedGrouping:
         look = self._note_loads(view) or view.now_s >= self._look_at_s
         look = look or any(_first_for_a_cold_model(view, request) for request in view.new)
         look = look or (self._was_reading and view.host.reading is None)
-        if self.load_usd_per_s:
-            yield from self._stand_ins(view)
         for slot in view.slots.values():
             yield from self._serve(view, slot)
             idle = can_begin(slot) and slot.n_free > 0 and slot.slot.name not in self._was_idle
             look = look or idle or not slot.resident
+        if self.load_usd_per_s:  # in places that nobody wants who asked for what is loaded
+            yield from self._stand_ins(view)
         self._was_idle = {
             n for n, s in view.slots.items() if can_begin(s) and (s.n_free > 0 or not s.resident)
         }
@@ -116,6 +118,10 @@ class BoundedGrouping:
             yield Serve(slot=slot.slot.name, request_id=request.request_id, model=request.model)
 
     def _stand_ins(self, view: View) -> Iterator[Serve]:
+        """Rent or buy once more: losing a little a call is renting, the load is buying. Renting
+        ends when it has cost as much, so that a model that is asked for all the time is loaded."""
+        for model in [m for m in self._lost_usd if view.where(m)]:
+            del self._lost_usd[model]
         for request in list(view.new):
             if not request.stand_ins or not view.is_waiting(request.request_id):
                 continue
@@ -126,13 +132,18 @@ class BoundedGrouping:
                 for n, s in view.slots.items()
                 if fits(view, s, request.model)
             )
-            share_usd = self.load_usd_per_s * load_s / len(view.queues[request.model])
+            load_usd = self.load_usd_per_s * load_s
+            share_usd = load_usd / len(view.queues[request.model])
+            lost_usd = self._lost_usd.get(request.model, 0.0)
             for stand_in in sorted(request.stand_ins, key=lambda s: s.loss_usd):
                 free = [
                     n for n in view.where(stand_in.model)
                     if stand_in.model in view.slots[n].resident and view.slots[n].n_free > 0
                 ]  # fmt: skip
-                if stand_in.loss_usd <= share_usd and free:
+                more_usd = max(0.0, stand_in.loss_usd)
+                if stand_in.loss_usd <= share_usd and lost_usd + more_usd <= load_usd and free:
+                    self._lost_usd[request.model] = lost_usd + more_usd
+                    self._turns.given(request)
                     yield Serve(slot=free[0], request_id=request.request_id, model=stand_in.model)
                     break
 

@@ -12,6 +12,9 @@ from collections.abc import Iterable, Sequence
 from experts.residency.policies.base import QueueView
 from experts.residency.values import Waiting
 
+_MANY = 1000
+"""Callers are remembered; beyond it, it is looked who need not be."""
+
 
 class Turns:
     def __init__(self, urgent_after_s: float) -> None:
@@ -19,6 +22,7 @@ class Turns:
         """Who waited this long is served in order of age, whoever it is: the bound is for all."""
         self._given_s: dict[str, float] = {}
         self._level_s = 0.0
+        self._n_kept = _MANY
 
     def next_of(self, queues: Sequence[QueueView], now_s: float) -> Waiting:
         """Of queues that are not empty."""
@@ -36,6 +40,9 @@ class Turns:
         level = self._level(request.caller)
         self._level_s = max(self._level_s, level)
         self._given_s[request.caller] = level + request.service_s
+        if len(self._given_s) > self._n_kept:  # those below the level stand where the unknown do
+            self._given_s = {c: s for c, s in self._given_s.items() if s > self._level_s}
+            self._n_kept = max(_MANY, 2 * len(self._given_s))
 
     def _level(self, caller: str) -> float:
         return max(self._given_s.get(caller, 0.0), self._level_s)

@@ -14,6 +14,7 @@ from concurrent.futures import wait
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import cast
 
 import numpy as np
@@ -77,10 +78,19 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(
-    python: Path, data_dir: Path, *, n_slots: int, concurrency: int
+async def rig(python: Path, *, n_slots: int, concurrency: int) -> AsyncIterator[Rig]:
+    """python: of an environment with vLLM. All engines have been ended when it is left.
+
+    In a folder of its own, so that nothing is expected of swaps but what this run measured."""
+    with TemporaryDirectory(prefix="conclave-bench-") as folder:
+        async with _rig_in(Path(folder), python, n_slots, concurrency) as made:
+            yield made
+
+
+@asynccontextmanager
+async def _rig_in(
+    data_dir: Path, python: Path, n_slots: int, concurrency: int
 ) -> AsyncIterator[Rig]:
-    """python: of an environment with vLLM. All engines have been ended when it is left."""
     section = VLLMSettings(
         python=python, slots=[SlotSection(concurrency=concurrency) for _ in range(n_slots)]
     )

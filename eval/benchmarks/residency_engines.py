@@ -59,6 +59,11 @@ class OnEngines:
     concurrency: int = 128
 
 
+QUICK_ON_ENGINES = OnEngines(
+    n_batch=40, n_rounds=1, restart=False, online=((4.0, 40),), max_wait_s=10.0
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Online:
     """One rate."""
@@ -91,15 +96,14 @@ class EnginesReport:
 
 async def run_on_engines(
     python: Path,
-    data_dir: Path,
     size: OnEngines,
     *,
     seed: int = 0,
     tell: Tell = lambda what: None,
 ) -> EnginesReport:
-    """python: of an environment with vLLM. data_dir: for widened weights, logs and the record."""
+    """python: of an environment with vLLM."""
     tell(f"starting {size.n_slots} engines")
-    async with rig(python, data_dir, n_slots=size.n_slots, concurrency=size.concurrency) as engines:
+    async with rig(python, n_slots=size.n_slots, concurrency=size.concurrency) as engines:
         await engines.to_start()
         online = [await _online(engines, size, *what, seed, tell) for what in size.online]
         batch, hand_s, n = await _batch(engines, size, seed, tell)

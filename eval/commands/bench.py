@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eval.commands.bench_residency import residency
 from orchestrator.cli.options import JsonOption
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from eval.benchmarks import residency as residency_bench
     from eval.benchmarks.decision import Report
     from eval.benchmarks.kills import KillsReport
     from eval.benchmarks.serve import Timing
 
 bench = typer.Typer(name="bench", help="How fast things are on this machine.", no_args_is_help=True)
+bench.command()(residency)
 
 
 def register(app: typer.Typer) -> None:
@@ -111,84 +112,6 @@ def format_decisions(report: Report) -> Table:
 
 def _ms(seconds: float | None) -> str:
     return "" if seconds is None else f"{seconds * 1000:.2f}"
-
-
-@bench.command()
-def residency(
-    quick: Annotated[bool, typer.Option(help="Small: half a minute, figures of no use.")] = False,
-    seeds: Annotated[int, typer.Option(help="Draws of requests.", min=1)] = 3,
-    seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
-    as_json: JsonOption = False,
-) -> None:
-    """Which expert is loaded when: all policies on a virtual clock, beside a lower bound.
-
-    Takes some ten minutes. The last line is JSON. Exit code 1 when a goal is missed (not if quick).
-    """
-    from dataclasses import replace
-
-    from rich.console import Console
-
-    from eval.benchmarks.residency import QUICK, Size, run_bench
-
-    tell = (lambda what: None) if as_json else lambda what: typer.echo(f"  {what} ...", err=True)
-    size = QUICK if quick else Size()
-    report = run_bench(replace(size, n_seeds=seeds), seed=seed, tell=tell)
-    if not as_json:
-        for table in format_residency(report):
-            Console().print(table)
-    typer.echo(json.dumps(asdict(report)))
-    if not quick and not all(report.goals.values()):
-        raise typer.Exit(1)
-
-
-def format_residency(report: residency_bench.Report) -> list[Table]:
-    """A table a case, then capacities, llmux's shares, and the goals."""
-    from rich.table import Table
-
-    tables = []
-    for case in report.tables:
-        bound = (
-            f"lower bound {case.lower_bound_s:.0f} s"
-            if case.lower_bound_s is not None
-            else f"bound on waiting {case.max_wait_s:g} s"
-        )
-        shown = Table(
-            "", "makespan s", "/bound", "loads", "p50 s", "p99 s", "longest", "fair", "serving",
-            title=f"{case.name}, {case.n_requests} requests, {len(report.seeds)} seeds; {bound}",
-            title_justify="left", padding=(0, 0),
-        )  # fmt: skip
-        for r in case.rows:
-            shown.add_row(
-                r.policy, f"{r.makespan_s:.0f}", "" if r.to_bound is None else f"{r.to_bound:.2f}",
-                f"{r.n_loads:.0f}", f"{r.wait_p50_s:.1f}", f"{r.wait_p99_s:.1f}",
-                f"{r.wait_max_s:.1f}", f"{r.fairness:.2f}", f"{r.serving_share:.0%}",
-            )  # fmt: skip
-        tables.append(shown)
-    capacity = Table(
-        "", "case", "load", "95 %", "requests/s",
-        title="Highest load with no wait beyond the bound", title_justify="left", padding=(0, 0),
-    )  # fmt: skip
-    for c in report.capacities:
-        low, high = c.interval
-        capacity.add_row(
-            c.policy, c.case, f"{c.load:.2f}", f"{low:.2f}-{high:.2f}", f"{c.per_s:.1f}"
-        )
-    shares = Table(
-        "", "switch s", "serving", "longest wait s",
-        title="llmux's workloads: share of slot time spent serving", title_justify="left",
-        padding=(0, 0),
-    )  # fmt: skip
-    for s in report.shares:
-        shares.add_row(s.policy, f"{s.switch_s:g}", f"{s.serving_share:.0%}", f"{s.wait_max_s:.0f}")
-    goals = Table("goal", "", title="Goals", title_justify="left", padding=(0, 0))
-    for goal, reached in report.goals.items():
-        goals.add_row(goal, "reached" if reached else "missed")
-    goals.add_row(
-        f"{report.large_n} requests: {report.large_s:.0f} s, {report.large_to_bound:.3f} of the "
-        "lower bound",
-        "",
-    )
-    return [*tables, capacity, shares, goals]
 
 
 @bench.command()

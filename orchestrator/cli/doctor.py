@@ -43,7 +43,7 @@ def doctor(as_json: JsonOption = False, config_file: ConfigOption = None) -> Non
     ]  # fmt: skip
     if servers_of(config):
         checks.insert(checks.index(_experts) + 1, _servers)
-    if any(is_on_vllm(settings) for settings in config.experts):
+    if any(is_on_vllm(settings) for settings in (*config.experts, *config.judges)):
         checks.insert(checks.index(_experts) + 1, _engines)
     findings = [_guarded(check, config) for check in checks]
     if as_json:
@@ -112,10 +112,11 @@ def _engines(config: Config) -> Finding:
         summary,
         this_machine,
     )
-    from orchestrator.pool import make_experts
+    from orchestrator.pool import make_experts_and_judges
 
     settings = config.vllm
-    fleet = next(e.fleet for e in make_experts(config).values() if isinstance(e, VLLMExpert))
+    everybody = [e for some in make_experts_and_judges(config) for e in some.values()]
+    fleet = next(e.fleet for e in everybody if isinstance(e, VLLMExpert))
     python = str(settings.python or sys.executable)
     vllm = installed_vllm(python)
     if not vllm:

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from eval.benchmarks.residency import OURS, Report, Size, policies, run_bench
 from eval.benchmarks.residency_scenarios import llmux_workloads
-from eval.commands.bench import format_residency
+from eval.commands.bench_residency import format_residency
 
 TINY = Size(
     n_batch=150, n_online=150, n_capacity=60, n_large=200, n_seeds=2, n_steps=2, n_experts=12

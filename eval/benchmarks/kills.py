@@ -8,8 +8,8 @@ send again what they have no answer to, with the same ``Idempotency-Key``.
 What is promised, and looked at in the end: every query is answered exactly once, as it is when
 nothing is killed (greedy); the ledger holds one bill for each, and no process is left.
 
-Moments: half are drawn from a process's start, since starting is most of an engine's life here, and
-half from the first answer after it.
+Moments: half are drawn from a start, since starting is most of an engine's life here, and half from
+the first answer after it, then of engines that are not starting themselves.
 """
 
 from __future__ import annotations
@@ -170,7 +170,7 @@ class _Killer:
         begun_s = self._since_s if due.is_starting else self._answered_s
         if begun_s is None or self._now_s - begun_s < due.after_s:
             return False
-        return self._kill(due.kind, process, n_answers)
+        return self._kill(due, process, n_answers)
 
     def _hear(self, n_answers: int) -> None:
         if n_answers > self._n_answers:
@@ -190,21 +190,23 @@ class _Killer:
                 )
             )
 
-    def _kill(self, kind: Kind, process: subprocess.Popen[bytes], n_answers: int) -> bool:
-        engines = self._processes.engines()
-        stages = [engine.stage() for engine in engines]
+    def _kill(self, due: _Due, process: subprocess.Popen[bytes], n_answers: int) -> bool:
+        kind: Kind = due.kind
+        stage: Stage = "starting"
+        engines = [(engine, engine.stage()) for engine in self._processes.engines()]
+        stages = [s for _, s in engines]
         if kind == "engine":
-            if not engines:
+            fit = [e for e in engines if due.is_starting or e[1] != "starting"]
+            if not fit:
                 return False  # there will be one
-            i = self._rng.randrange(len(engines))
-            core, stage = engines[i].core, stages[i]
-            pid = core if core is not None and self._rng.random() < 0.5 else engines[i].leader
+            engine, stage = self._rng.choice(fit)
+            core = engine.core
+            pid = core if core is not None and self._rng.random() < 0.5 else engine.leader
             victim = "engine core" if pid == core else "API server"
         else:
             pid, victim = process.pid, kind
-            stage = "starting" if self._answered_s is None else "serving"
-            if stage == "serving" and "loading" in stages:
-                stage = "loading"
+            if self._answered_s is not None:
+                stage = "loading" if "loading" in stages else "serving"
         kill(pid)
         self._now_s = time.monotonic()
         self._made.append(

@@ -159,20 +159,25 @@ class Engine:
 
     async def stop(self, *, at_once: bool = False) -> None:
         """End all of its processes: by SIGTERM and, after ``stop_s``, SIGKILL; or at once."""
-        keeper, group = self._keeper, self._group
-        self._keeper = self._group = self._control = None
-        if self._session is not None:
-            session, self._session = self._session, None
-            await session.close()
+        keeper, group, session = self._keeper, self._group, self._session
+        self._keeper = self._group = self._control = self._session = None
         if keeper is not None:
-            self._ending = asyncio.create_task(self._end(keeper, group, at_once=at_once))
+            # Before anything is waited for: whoever is cancelled then must not leave it running.
+            self._ending = asyncio.create_task(self._end(keeper, group, session, at_once=at_once))
         if self._ending is not None:
             # A caller who is cancelled leaves it to go on; whoever stops it next waits for it, too.
             await asyncio.shield(self._ending)
 
     async def _end(
-        self, keeper: subprocess.Popen[bytes], group: int | None, *, at_once: bool
+        self,
+        keeper: subprocess.Popen[bytes],
+        group: int | None,
+        session: ClientSession | None,
+        *,
+        at_once: bool,
     ) -> None:
+        if session is not None:
+            await session.close()
         if at_once and group is not None:
             _kill_group(group)
         assert keeper.stdin  # noqa: S101 - it is a pipe

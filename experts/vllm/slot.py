@@ -303,7 +303,11 @@ class EngineSlot:
         if base is None:
             raise EngineFailed(f"No engine sleeps that could be {target.name!r}.")
         engine = self._asleep.pop(base)
-        await self._make_way()
+        try:
+            await self._make_way()
+        except BaseException:  # also when we are cancelled: who stops us must know of it
+            self._asleep[base] = engine
+            raise
         self.engine = engine
         control = self.control
         if self.settings.sleep_level == 2:

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -17,6 +18,7 @@ import httpx
 import uvicorn
 
 from experts.fake import FakeExpert
+from experts.values import Call, Completion
 from orchestrator.config import Config
 from orchestrator.ledger import Ledger
 from orchestrator.rest.app import create_app
@@ -26,8 +28,17 @@ from tests.orchestrator.batch.batches import echo, make_conclave
 QUESTION = {"model": "logic", "messages": [{"role": "user", "content": "Why?"}]}
 
 
+class Elsewhere(FakeExpert):
+    """Its bill takes a moment, as one of engines, which live in a thread of their own."""
+
+    async def complete(self, calls: Sequence[Call]) -> list[Completion]:
+        completions = await super().complete(calls)
+        await asyncio.sleep(0.05)
+        return completions
+
+
 def test_what_a_server_that_stops_cuts_short_is_billed(tmp_path: Path) -> None:
-    expert = FakeExpert("logic", echo, latency_s=600)
+    expert = Elsewhere("logic", echo, latency_s=600)
 
     async def body(ledger: Ledger) -> None:
         app = create_app(make_conclave(ledger, [expert]), Config(limits={"timeout_s": 900}))

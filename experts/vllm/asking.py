@@ -24,7 +24,8 @@ class Token(NamedTuple):
 
     id: int
     logprob: float
-    """Natural, at temperature 1, before guidance and penalties."""
+    """Natural, at temperature 1, before penalties; among what guidance allows, where there is
+    some."""
     top: tuple[tuple[int, float], ...] = ()
     """Likeliest ids at its place with theirs, where the call asks for them."""
 

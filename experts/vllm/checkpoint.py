@@ -43,6 +43,13 @@ class Checkpoint:
         return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 
     @property
+    def is_tied(self) -> bool:
+        """Its words are scored with the embeddings: the file has no tensor of its own for that."""
+        said = self.config.get("tie_word_embeddings")
+        has_head = any("lm_head" in name for name in self.shapes)
+        return not has_head if said is None else bool(said)
+
+    @property
     def context_tokens(self) -> int:
         return int(self.config.get("max_position_embeddings") or 2048)
 

@@ -189,12 +189,13 @@ class EngineSlot:
 
     def _can_reload(self, target: Servable) -> bool:
         """Whether other weights can be put into a running engine of this family. vLLM 0.32 on CPUs
-        reloads all but the linear layers of an engine that takes adapters, and says nothing: there
-        it is done only where the checksums would tell."""
+        packs linear layers away, and forgets some in a reload without saying so: all of them where
+        the engine takes adapters, and the head where it is tied to the embeddings, as no tensor of
+        the file comes for it. There it is done only where the checksums would tell."""
         assert isinstance(target.weights, Checkpoint)  # noqa: S101
         if not self.settings.in_place:
             return False
-        if not self._lora_args(target.name):
+        if not (self._lora_args(target.name) or target.weights.is_tied):
             return True
         return self._verifier.sees_layers(target.weights.family)
 

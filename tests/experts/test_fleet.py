@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -17,6 +18,7 @@ from random import Random
 
 import pytest
 
+from experts.bundled import FOLDER
 from experts.errors import BadModel, ConfigError, EngineFailed
 from experts.residency.policies.base import Action, View
 from experts.residency.policies.coserve import CoServe
@@ -102,6 +104,16 @@ def test_a_base_that_leaves_takes_its_adapters_along(
             [c] = answers(it.experts, name)[name]
             assert c.text == f"I am {name}"
         assert [way for way, _, _ in it.ways] == ["restart", "adapter", way, way, "adapter"]
+
+
+def test_a_head_that_is_tied_to_the_embeddings_is_not_left_to_a_reload(tmp_path: Path) -> None:
+    """vLLM on CPUs went on scoring words with the head of the model before."""
+    with lab(tmp_path, names=("countries", "logic"), sees_layers=False) as it:
+        for name in ("countries", "logic"):
+            answers(it.experts, name)
+        assert [way for way, _, _ in it.ways] == ["restart", "restart"]
+    own = json.loads((FOLDER / "logic" / "config.json").read_text())
+    assert own["tie_word_embeddings"]
 
 
 @pytest.mark.parametrize("level", [1, 2])

@@ -17,8 +17,12 @@ from experts.errors import BadModel
 from experts.local.fingerprint import weights_fingerprint
 
 _MAX_HEADER_BYTES = 100 << 20
-_NAMES = ("_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype")
-"""Keys of config.json that may differ between checkpoints of one family."""
+_MAY_DIFFER = (
+    "_name_or_path", "name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache",
+    "bos_token_id", "eos_token_id", "pad_token_id",
+)  # fmt: skip
+"""Keys of config.json that checkpoints of one family may have other values of: names, and tokens
+that come with each request (a base model and its instruct sibling often end differently)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +41,8 @@ class Checkpoint:
     @property
     def family(self) -> str:
         """Equal for checkpoints that one engine can hold one after the other: the same config up to
-        names, the same tensors with the same shapes."""
-        told = {k: v for k, v in self.config.items() if k not in _NAMES}
+        what may differ, the same tensors with the same shapes."""
+        told = {k: v for k, v in self.config.items() if k not in _MAY_DIFFER}
         said = json.dumps([told, sorted(self.shapes.items())], sort_keys=True)
         return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
 

@@ -15,9 +15,7 @@ equal parts.
 from __future__ import annotations
 
 import asyncio
-import atexit
 import logging
-import threading
 import time
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
@@ -34,6 +32,7 @@ from experts.vllm.asking import generate, stream
 from experts.vllm.control import Refused
 from experts.vllm.job import CannotAsk, Job
 from experts.vllm.load_times import MeasuredLoads
+from experts.vllm.loop_thread import LoopThread
 from experts.vllm.record import SwapRecord
 from experts.vllm.slot import EngineSlot, Servable
 
@@ -115,24 +114,19 @@ class Fleet:
         """Tasks under way that will change the books: loads, reads, slots coming back."""
         self._timer: asyncio.TimerHandle | None = None
         self._turn_is_due = False
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._is_closed = False
+        self._thread = LoopThread("The fleet of vLLM engines", self._shut)
 
     # From any thread
 
     def submit(self, jobs: Iterable[Job]) -> None:
         """Put jobs into the queue; each one's ``done`` tells when it is answered, or failed."""
         batch = list(jobs)
-        self._running_loop().call_soon_threadsafe(self._arrive, batch)
+        self._thread.call(self._arrive, batch)
 
     def cancel(self, jobs: Iterable[Job]) -> None:
         """Nobody waits for these any more. ``done`` is set for them, too."""
         batch = list(jobs)
-        with self._lock:
-            if self._loop is not None and not self._is_closed:  # closing ends them all
-                self._loop.call_soon_threadsafe(self._cancel, batch)
+        self._thread.call_if_running(self._cancel, batch)  # closing ends them all
 
     def expect_more(self, more: bool) -> None:
         """Tell the policy whether anything may come beyond what has been submitted."""
@@ -141,13 +135,12 @@ class Fleet:
             self._state.more_to_come = more
             self._happened()
 
-        self._running_loop().call_soon_threadsafe(tell)
+        self._thread.call(tell)
 
     def load(self, model: str, slot: str) -> float:
         """Bring a model into an idle slot now, before anybody asks; the seconds it took, which the
         caller puts on the books. Blocks. Raises what a load raises."""
-        future = asyncio.run_coroutine_threadsafe(self._preload(model, slot), self._running_loop())
-        return future.result()
+        return self._thread.run(self._preload(model, slot)).result()
 
     @property
     def slots(self) -> Mapping[str, EngineSlot]:
@@ -162,9 +155,7 @@ class Fleet:
     async def outside(self, work: Coroutine[Any, Any, T]) -> T:
         """Run something in the fleet's loop, where its connections live: for benchmarks, which put
         calls to an engine past the queue."""
-        return await asyncio.wrap_future(
-            asyncio.run_coroutine_threadsafe(work, self._running_loop())
-        )
+        return await asyncio.wrap_future(self._thread.run(work))
 
     def load_outlook(self, model: str) -> LoadOutlook | None:
         """What a call to the model would have to wait for now; None when a slot holds it. Takes no
@@ -177,37 +168,7 @@ class Fleet:
 
     def close(self) -> None:
         """End all engines and fail what still waits. Blocks until no process is left."""
-        with self._lock:
-            loop, thread = self._loop, self._thread
-            self._is_closed = True
-        if loop is None or thread is None or not thread.is_alive():
-            return
-        asyncio.run_coroutine_threadsafe(self._shut(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        atexit.unregister(self.close)
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._lock:
-            if self._is_closed:
-                raise EngineFailed("The fleet of vLLM engines has been closed.")
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                # A daemon, so that the interpreter can end; it then closes us before it does.
-                self._thread = threading.Thread(target=self._run, name="vllm-fleet", daemon=True)
-                self._thread.start()
-                atexit.register(self.close)
-            return self._loop
-
-    def _run(self) -> None:
-        assert self._loop is not None  # noqa: S101
-        asyncio.set_event_loop(self._loop)
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.run_until_complete(self._loop.shutdown_asyncgens())
-            self._loop.run_until_complete(self._loop.shutdown_default_executor())
-            self._loop.close()
+        self._thread.close()
 
     # Everything below runs in the fleet's thread.
 
@@ -218,10 +179,9 @@ class Fleet:
     def _arrive(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
             self._jobs[job.request_id] = job
-            if job.timeout_s is not None and self._loop:
-                self._deadlines[job.request_id] = self._loop.call_later(
-                    job.timeout_s, self._expire, job
-                )
+            if job.timeout_s is not None:
+                loop = asyncio.get_running_loop()
+                self._deadlines[job.request_id] = loop.call_later(job.timeout_s, self._expire, job)
         self._state.advance(self._now_s)
         for job in jobs:
             self._state.arrive(
@@ -279,13 +239,13 @@ class Fleet:
 
     def _happened(self) -> None:
         """Something changed: decide soon, once for all that changes before that."""
-        if not self._turn_is_due and self._loop and not self._is_closed:
+        if not self._turn_is_due and not self._thread.is_closed:
             self._turn_is_due = True
-            self._loop.call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
         self._turn_is_due = False
-        if self._is_closed:
+        if self._thread.is_closed:
             return
         state = self._state
         state.advance(self._now_s)
@@ -310,9 +270,9 @@ class Fleet:
             self._spawn(self._load(slot))
         if state.host.reading is not None and state.host.reading != was_reading:
             self._spawn(self._read(state.host.reading))
-        if wake_s is not None and self._loop:
+        if wake_s is not None:
             left_s = max(0.0, wake_s - time.monotonic())
-            self._timer = self._loop.call_later(left_s, self._happened)
+            self._timer = asyncio.get_running_loop().call_later(left_s, self._happened)
         if state.n_waiting and not (self._running or self._n_pending or self._timer):
             stuck = PolicyError(
                 f"Policy {self.policy.name!r} leaves {state.n_waiting} calls waiting with nothing "
@@ -456,7 +416,7 @@ class Fleet:
 
     def _slot_lost(self, slot: str, why: str) -> None:
         """Its engine died or hangs: what ran there waits again, and the engine is ended."""
-        if self._state.slots[slot].down or self._is_closed:
+        if self._state.slots[slot].down or self._thread.is_closed:
             return
         log.warning("slot %s is lost: %s", slot, why)
         self._state.advance(self._now_s)

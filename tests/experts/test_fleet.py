@@ -526,6 +526,18 @@ def test_families_are_architectures(tmp_path: Path) -> None:
     assert made["logic"].family == made["units"].family != made["words"].family
 
 
+@pytest.mark.parametrize(
+    ("key", "is_same"), [("eos_token_id", True), ("_name_or_path", True), ("rope_theta", False)]
+)
+def test_a_sibling_that_ends_with_another_token_is_of_the_family(
+    tmp_path: Path, key: str, is_same: bool
+) -> None:
+    base, sibling = (model_folder(tmp_path, n, {}) for n in ("logic", "units"))
+    config = json.loads((sibling / "config.json").read_text())
+    (sibling / "config.json").write_text(json.dumps(config | {key: 7}))
+    assert (servable("a", base).family == servable("b", sibling).family) is is_same
+
+
 # The record
 
 

@@ -120,30 +120,64 @@ def calls_of(shares: Mapping[str, float], n: int, *, seed: int) -> list[Call]:
     return [calls[i] for i in order]
 
 
-async def by_hand(rig: Rig, calls: Sequence[Call]) -> tuple[dict[int, str], float]:
-    """Texts by call, and seconds of serving, without swaps, mean over slots: experts are dealt out
-    to slots beforehand, and each one's prompts are put to the engine at once. The mean is what the
-    slots would need if the dealing had been perfect."""
-    texts: dict[int, str] = {}
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Everything grouped by hand, once."""
 
-    async def share(slot_name: str, mine: Sequence[str]) -> float:
-        serving_s = 0.0
+    texts: dict[int, str]
+    """By call."""
+    serving_s: dict[str, float]
+    """By expert, from the first of its prompts to the last of its answers."""
+    makespan_s: float
+    load_s: float
+    """Mean over slots."""
+
+    @property
+    def without_loads_s(self) -> float:
+        return self.makespan_s - self.load_s
+
+
+async def by_hand(rig: Rig, calls: Sequence[Call], before: Hand | None = None) -> Hand:
+    """Experts are dealt out to slots, and each one's prompts are put to the engine at once.
+
+    before: an earlier time, whose seconds tell how to deal so that slots end together (longest
+    first, each to the slot that has least); without one they are dealt in turn."""
+    numbers: dict[str, list[int]] = {name: [] for name in rig.experts}
+    for i, call in enumerate(calls):
+        numbers[call.arm.expert].append(i)
+    jobs = {name: await rig.jobs([calls[i] for i in numbers[name]]) for name in numbers}
+    texts: dict[int, str] = {}
+    serving_s: dict[str, float] = {}
+    n_before = len(rig.fleet.record.swaps)
+
+    async def lane(slot_name: str, mine: Sequence[str]) -> None:
+        slot = rig.fleet.slots[slot_name]
         for name in mine:
             await asyncio.to_thread(rig.fleet.load, name, slot_name)
-            numbers = [i for i, c in enumerate(calls) if c.arm.expert == name]
-            jobs = await rig.jobs([calls[i] for i in numbers])
             started = time.perf_counter()
-            slot = rig.fleet.slots[slot_name]
-            found = await rig.fleet.outside(_answers(slot, name, jobs, rig.concurrency))
-            serving_s += time.perf_counter() - started
-            texts.update(zip(numbers, found, strict=True))
-        return serving_s
+            found = await rig.fleet.outside(_answers(slot, name, jobs[name], rig.concurrency))
+            serving_s[name] = time.perf_counter() - started
+            texts.update(zip(numbers[name], found, strict=True))
 
-    names, slots = list(rig.experts), list(rig.fleet.slots)
-    dealt = [names[i * len(names) // len(slots) : (i + 1) * len(names) // len(slots)]
-             for i in range(len(slots))]  # fmt: skip
-    seconds = await asyncio.gather(*(share(s, m) for s, m in zip(slots, dealt, strict=True)))
-    return texts, sum(seconds) / len(seconds)
+    started = time.perf_counter()
+    dealt = _dealt(list(rig.experts), list(rig.fleet.slots), before.serving_s if before else {})
+    await asyncio.gather(*(lane(s, mine) for s, mine in dealt.items()))
+    makespan_s = time.perf_counter() - started
+    swaps = rig.fleet.record.swaps[n_before:]
+    return Hand(texts, serving_s, makespan_s, sum(s.seconds for s in swaps) / len(rig.fleet.slots))
+
+
+def _dealt(
+    names: Sequence[str], slots: Sequence[str], serving_s: Mapping[str, float]
+) -> dict[str, list[str]]:
+    """Names by slot. What slots hold at the start stays where it is: the first names, one each."""
+    dealt = {slot: [name] for slot, name in zip(slots, names, strict=False)}
+    total_s = {slot: sum(serving_s.get(n, 1.0) for n in mine) for slot, mine in dealt.items()}
+    for name in sorted(names[len(slots) :], key=lambda n: -serving_s.get(n, 1.0)):
+        slot = min(total_s, key=lambda s: total_s[s])
+        dealt[slot].append(name)
+        total_s[slot] += serving_s.get(name, 1.0)
+    return dealt
 
 
 async def _answers(

@@ -21,7 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from eval.benchmarks.engines_rig import Played, Rig, by_hand, calls_of, play_on_engines, rig
+from eval.benchmarks.engines_rig import Hand, Played, Rig, by_hand, calls_of, play_on_engines, rig
 from experts.residency.policies.base import Policy
 from experts.residency.policies.bounded import BoundedGrouping
 from experts.residency.policies.collation import FifoCollation
@@ -49,7 +49,7 @@ class OnEngines:
     """Of grouping by hand and of ours; first-come and restarting take minutes and have one."""
     first_come: bool = True
     restart: bool = True
-    online: tuple[tuple[float, int], ...] = ((1.0, 100), (14.0, 900))
+    online: tuple[tuple[float, int], ...] = ((1.0, 100), (20.0, 1000))
     """Questions a second, and how many. Goals are about the last."""
     max_wait_s: float = 20.0
     hot: tuple[str, str] = ("arithmetic", "lists")
@@ -82,9 +82,9 @@ class EnginesReport:
     n: int
     n_experts: int
     by_hand_s: list[float]
-    """A slot's serving, without swaps and perfectly balanced, by round."""
+    """Makespan without the swaps, by round."""
     overhead: list[float]
-    """(makespan - swaps of one slot - by hand) / by hand, of ours, by round."""
+    """How much longer ours took by round, each without its swaps (mean over slots)."""
     batch: list[Played]
     online: list[Online]
     swap_s: dict[str, float]
@@ -106,27 +106,28 @@ async def run_on_engines(
     async with rig(python, n_slots=size.n_slots, concurrency=size.concurrency) as engines:
         await engines.to_start()
         online = [await _online(engines, size, *what, seed, tell) for what in size.online]
-        batch, hand_s, n = await _batch(engines, size, seed, tell)
-        return _report(engines, batch, hand_s, online, n, seed)
+        batch, hands, n = await _batch(engines, size, seed, tell)
+        return _report(engines, batch, hands, online, n, seed)
 
 
 async def _batch(
     engines: Rig, size: OnEngines, seed: int, tell: Tell
-) -> tuple[list[Played], list[float], int]:
+) -> tuple[list[Played], list[Hand], int]:
     even = dict.fromkeys(engines.experts, 1 / len(engines.experts))
     calls = calls_of(even, size.n_batch, seed=seed)
     tell("batch: each expert alone")
-    alone, _ = await by_hand(engines, calls)  # engines and tokenizers are warm after it
+    alone = await by_hand(engines, calls)  # engines and tokenizers are warm after it
     played: list[Played] = []
-    hand_s: list[float] = []
+    hands: list[Hand] = []
 
     async def play(name: str, policy: Policy) -> None:
         tell(f"batch: {name}")
-        played.append(await play_on_engines(engines, name, policy, calls, alone))
+        played.append(await play_on_engines(engines, name, policy, calls, alone.texts))
 
     for number in range(size.n_rounds):
         tell("batch: grouped by hand")
-        hand_s.append((await by_hand(engines, calls))[1])
+        await engines.to_start()
+        hands.append(await by_hand(engines, calls, alone))
         await play(OURS, BoundedGrouping())
         if number == 0 and size.first_come:
             await play(FIRST_COME, first_come())
@@ -134,7 +135,7 @@ async def _batch(
         for slot in engines.fleet.slots.values():
             slot.settings = replace(slot.settings, in_place=False)
         await play(RESTARTING, BoundedGrouping())
-    return played, hand_s, len(calls)
+    return played, hands, len(calls)
 
 
 async def _online(
@@ -150,7 +151,7 @@ async def _online(
     calls = calls_of(shares, n, seed=seed)
     at_s = poisson_times(len(calls), per_s, seed=seed)
     tell(f"online, {per_s:g} a second: each expert alone")
-    alone, _ = await by_hand(engines, calls)
+    alone = (await by_hand(engines, calls)).texts
     policies: Policies = {
         OURS: lambda: BoundedGrouping(size.max_wait_s),
         COLLATION: FifoCollation,
@@ -170,7 +171,7 @@ async def _online(
 def _report(
     engines: Rig,
     batch: list[Played],
-    hand_s: list[float],
+    hands: list[Hand],
     online: list[Online],
     n: int,
     seed: int,
@@ -183,8 +184,8 @@ def _report(
 
     ours = [p for p in batch if p.policy == OURS]
     overhead = [
-        (p.makespan_s - p.load_s / len(engines.fleet.slots) - by_hand_s) / by_hand_s
-        for p, by_hand_s in zip(ours, hand_s, strict=True)
+        (p.makespan_s - p.load_s / len(engines.fleet.slots)) / hand.without_loads_s - 1
+        for p, hand in zip(ours, hands, strict=True)
     ]
     ratios: dict[str, float] = {}
     everything = [*batch, *(p for o in online for p in o.played)]
@@ -223,7 +224,7 @@ def _report(
         seed=seed,
         n=n,
         n_experts=len(engines.experts),
-        by_hand_s=hand_s,
+        by_hand_s=[hand.without_loads_s for hand in hands],
         overhead=overhead,
         batch=batch,
         online=online,

@@ -83,7 +83,7 @@ def format_on_engines(report: EnginesReport) -> list[Table]:
     overhead = ", ".join(f"{share:+.1%}" for share in report.overhead)
     title = (
         f"Two engines, {report.n_experts} experts: {report.n} questions at once. "
-        f"By hand {hand} s of serving a slot; overhead of ours {overhead}"
+        f"By hand {hand} s without swaps; overhead of ours {overhead}"
     )
     tables = [_played(title, report.batch)]
     tables += [

@@ -287,7 +287,7 @@ class Fleet:
                 job.fail(error)
                 self._leave_queue(job)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Work that ends in a change of the books."""
 
         async def counted() -> None:
@@ -301,6 +301,7 @@ class Fleet:
         task = asyncio.create_task(counted())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     # Serving
 
@@ -578,9 +579,9 @@ class Fleet:
         evict = () if base in resident else tuple(m for m in resident if not self.models[m].base)
         state.apply(Load(slot=slot, model=model, evict=evict))
         started = time.monotonic()
-        for name in state.loads_to_start():
-            self._spawn(self._load(name))
-        while state.slots[slot].loading is not None:
+        if begun := [self._spawn(self._load(name)) for name in state.loads_to_start()]:
+            await asyncio.wait(begun)
+        while state.slots[slot].loading is not None:  # it waits for what runs there
             await asyncio.sleep(_PROBE_S)
         self._owed_s.pop(model, None)
         if model not in state.slots[slot].resident:

@@ -46,6 +46,9 @@ from experts.residency.policies.bounded.turns import Turns
 from experts.residency.policies.eviction import can_begin, fits, has_room, make_room
 from experts.residency.values import Waiting
 
+_NEXT_TO_NOTHING = 0.1
+"""Of the seconds of serving: reads that are shorter hold nothing up."""
+
 
 class BoundedGrouping:
     """See the module.
@@ -187,17 +190,21 @@ class BoundedGrouping:
         or the most waiting a second of load, it carries 10 to 20 % more at the same bound. For an
         offline batch the disk is the first machine of a flow shop and the slots are the second:
         first what is read in less time than it is served, quickly read first; then the rest, long
-        served first (S. M. Johnson, 1954, for two machines; the slots are several)."""
+        served first (S. M. Johnson, 1954, for two machines; the slots are several). Where reading
+        is next to nothing, what is served longest goes first, so that the slots end together
+        (Graham's rule for parallel machines, 1969)."""
         cold = [m for m in view.queues if not view.where(m)]
         if view.more_to_come:
             return sorted(cold, key=lambda m: (view.queues[m].oldest.arrival_s, m))
         n_places = sum(s.slot.concurrency for s in view.slots.values())
 
-        def johnson(model: str) -> tuple[bool, float, str]:
+        def johnson(model: str) -> tuple[bool, float, float, str]:
             queue, read_s = view.queues[model], view.read_s(model)
             serve_s = max(queue.work_s / n_places, self._rates.service_s(model))
             slow = read_s >= serve_s
-            return slow, -serve_s if slow else read_s, model
+            if slow or read_s < _NEXT_TO_NOTHING * serve_s:
+                return slow, -serve_s if slow else 0.0, -serve_s, model
+            return slow, read_s, -serve_s, model
 
         return sorted(cold, key=johnson)
 

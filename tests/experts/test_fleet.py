@@ -11,6 +11,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -136,7 +137,8 @@ def test_kill_9_of_an_engine_loses_nothing(tmp_path: Path) -> None:
                 await asyncio.sleep(0.15)
                 for slot in it.slots:
                     if group := slot.engine.pid:
-                        os.killpg(group, signal.SIGKILL)
+                        with suppress(ProcessLookupError):  # it has just ended
+                            os.killpg(group, signal.SIGKILL)
             async with asyncio.timeout(30):
                 return await task
 
@@ -175,7 +177,8 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_answer_nothing_twice(
                 n_in_a_row, n_told = (n_in_a_row + 1 if told.total() == n_told else 1), told.total()
                 slot = rng.choice(it.slots)
                 if slot.engine.pid and (victims := victims_of(slot.engine.pid)):
-                    kill(rng.choice(victims))
+                    with suppress(ProcessLookupError):  # it has just ended
+                        kill(rng.choice(victims))
                     stages["serving" if slot.base else "loading"] += 1
             async with asyncio.timeout(60):
                 await task
@@ -386,6 +389,24 @@ def test_closing_leaves_no_process_and_tells_those_who_wait(tmp_path: Path) -> N
             answers(it.experts, "logic")
 
 
+def test_an_event_loop_that_ends_early_leaves_a_fleet_that_can_be_closed(tmp_path: Path) -> None:
+    """As by Ctrl-C: everything that waits is cancelled, in any order."""
+    with lab(tmp_path, call_s=30) as it:
+
+        async def body() -> None:
+            task = asyncio.ensure_future(it.experts["logic"].complete([ask("logic")]))
+            while not it.fleet._running:
+                await asyncio.sleep(0.01)
+            for waiting in asyncio.all_tasks() - {asyncio.current_task(), task}:
+                waiting.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        asyncio.run(body())
+        group = it.slot.engine.pid
+        it.fleet.close()
+        assert not processes_of(group)
+
+
 def test_closing_in_the_middle_of_a_swap_is_no_failure_of_the_swap(tmp_path: Path) -> None:
     with lab(tmp_path) as it:
         answers(it.experts, "logic")
@@ -410,7 +431,7 @@ def test_what_goes_wrong_on_our_side_of_a_load_is_told(tmp_path: Path) -> None:
         assert "logs" in (c.error or "")
         (tmp_path / "logs").unlink()
         [c] = answers(it.experts, "logic")["logic"]
-        assert c.text == "I am logic"
+        assert (c.error, c.text) == (None, "I am logic")
 
 
 def test_a_log_that_cannot_be_written_is_not_taken_for_a_missing_program(tmp_path: Path) -> None:

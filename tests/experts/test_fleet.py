@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -125,25 +124,6 @@ def test_a_call_is_asked_again_when_its_engine_dies(tmp_path: Path) -> None:
         said = answers(it.experts, "logic", n=20)["logic"]
         assert [c.text for c in said] == ["I am logic"] * 20
         assert [w for w, _, _ in it.ways] == ["restart", "restart"]
-
-
-def test_kill_9_of_an_engine_loses_nothing(tmp_path: Path) -> None:
-    with lab(tmp_path, n_slots=2, call_s=0.02) as it:
-
-        async def body() -> list[list[Completion]]:
-            work = [it.experts[n].complete([ask(n)] * 30) for n in FAMILY]
-            task = asyncio.ensure_future(asyncio.gather(*work))
-            for _ in range(3):
-                await asyncio.sleep(0.15)
-                for slot in it.slots:
-                    if group := slot.engine.pid:
-                        with suppress(ProcessLookupError):  # it has just ended
-                            os.killpg(group, signal.SIGKILL)
-            async with asyncio.timeout(30):
-                return await task
-
-        for name, completions in zip(FAMILY, asyncio.run(body()), strict=True):
-            assert [c.text for c in completions] == [f"I am {name}"] * 30
 
 
 def test_twenty_kills_at_random_moments_lose_nothing_and_answer_nothing_twice(

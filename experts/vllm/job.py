@@ -81,6 +81,9 @@ class Job:
     def __post_init__(self) -> None:
         self.present = self.own
         self.row = self.own.new_row()
+        # asyncio would cancel it with the task that waits for it, and nobody could set it any more.
+        # Who does not want the answer takes the job back (``Fleet.cancel``).
+        self.done.set_running_or_notify_cancel()
 
     @property
     def model(self) -> str:

@@ -571,6 +571,8 @@ class Fleet:
 
     async def _preload(self, model: str, slot: str) -> float:
         state = self._state
+        while state.slots[slot].loading is not None:  # the policy's
+            await asyncio.sleep(_PROBE_S)
         state.advance(self._now_s)
         resident = state.slots[slot].resident
         if model in resident:

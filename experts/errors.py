@@ -88,12 +88,20 @@ class EngineFailed(ConclaveError):
     """An engine would not start, died, hung, or would not do what it was told."""
 
     def __init__(
-        self, message: str, *, log: str = "", is_port_taken: bool = False, is_hung: bool = False
+        self,
+        message: str,
+        *,
+        log: str = "",
+        is_port_taken: bool = False,
+        is_hung: bool = False,
+        is_killed: bool = False,
     ) -> None:
         """log: the last lines that the engine wrote. is_port_taken: another try may have luck.
-        is_hung: it was given up after a long time, so another try is dear."""
+        is_hung: it was given up after a long time, so another try is dear. is_killed: somebody
+        else ended it, so it says little about the model."""
         super().__init__(f"{message}\n{log}" if log else message)
-        self.log, self.is_port_taken, self.is_hung = log, is_port_taken, is_hung
+        self.log, self.is_port_taken = log, is_port_taken
+        self.is_hung, self.is_killed = is_hung, is_killed
 
 
 class DoesNotFit(UserError):

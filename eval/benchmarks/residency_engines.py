@@ -122,7 +122,9 @@ async def _batch(
 
     async def play(name: str, policy: Policy) -> None:
         tell(f"batch: {name}")
-        played.append(await play_on_engines(engines, name, policy, calls, alone.texts))
+        one = await play_on_engines(engines, name, policy, calls, alone.texts)
+        tell(_said(one))
+        played.append(one)
 
     for number in range(size.n_rounds):
         tell("batch: grouped by hand")
@@ -164,6 +166,7 @@ async def _online(
             engines, name, make(), calls, alone,
             at_s=[float(t) for t in at_s], give_up_s=GIVE_UP * float(at_s[-1]),
         )  # fmt: skip
+        tell(_said(one))
         played.append(one)
     return Online(per_s=per_s, n=len(calls), max_wait_s=size.max_wait_s, played=played)
 
@@ -232,6 +235,14 @@ def _report(
         n_swaps={w: len(record.seconds(w)) for w in ways},
         ratios=ratios,
         goals=goals,
+    )
+
+
+def _said(played: Played) -> str:
+    """At once: a run takes long, and may not come to its end."""
+    return (
+        f"  {played.makespan_s:.1f} s, {played.n_loads} loads, "
+        f"p99 wait {played.wait_p99_s:.1f} s, longest {played.wait_max_s:.1f} s"
     )
 
 

@@ -91,6 +91,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             "convert them first."
         )
     shapes, n_bytes = _tensors(paths)
+    if not n_bytes:
+        raise BadModel(f"The *.safetensors in {folder} hold no tensors. Fetch the model again.")
     return Checkpoint(
         folder=folder,
         config=config,

@@ -155,7 +155,8 @@ class Engine:
         if self._keeper is None:
             return EngineFailed(f"Engine {self.name!r} does not run.")
         code = await _ending_of(self._keeper)
-        return self.failure(f"died ({_ending(code)})")
+        is_killed = code in (-signal.SIGKILL, 128 + signal.SIGKILL)
+        return self.failure(f"died ({_ending(code)})", is_killed=is_killed)
 
     async def stop(self, *, at_once: bool = False) -> None:
         """End all of its processes: by SIGTERM and, after ``stop_s``, SIGKILL; or at once."""
@@ -263,7 +264,7 @@ class Engine:
         finally:
             died.cancel()
 
-    def failure(self, what: str, *, is_hung: bool = False) -> EngineFailed:
+    def failure(self, what: str, *, is_hung: bool = False, is_killed: bool = False) -> EngineFailed:
         """An error about this engine, with the end of its log."""
         tail = _last_lines(self.log_path)
         meaning = _meaning(tail)
@@ -273,6 +274,7 @@ class Engine:
             log="\n".join(tail[-_SHOWN_LINES:]),
             is_port_taken=meaning == _MEANINGS[0][1],
             is_hung=is_hung,
+            is_killed=is_killed,
         )
 
 

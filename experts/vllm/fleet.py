@@ -25,6 +25,7 @@ from typing import Any, TypeVar
 
 from experts.errors import ConclaveError, EngineFailed, PolicyError, UserError
 from experts.residency.policies.base import Load, Policy, Serve, WakeAt
+from experts.residency.slots import Loading
 from experts.residency.state import State
 from experts.residency.values import Model, Slot, StandIn, Waiting
 from experts.values import LoadOutlook
@@ -44,9 +45,10 @@ MAX_ATTEMPTS = 10
 SUSPECT_ATTEMPTS = 2
 """A call that engines died under this often may be what kills them: from now on it runs on a slot
 without other suspects, so that it is found out, and those who ran beside it are not blamed."""
-MAX_DEATHS_ALONE = 2
-MAX_LOAD_FAILURES = 4
-"""In a row, of one model; then those who wait for it are told. One that hung counts twice."""
+MAX_DEATHS_ALONE = 3
+MAX_LOAD_FAILURES = 8
+"""In a row, of one model; then those who wait for it are told. An engine that somebody killed
+counts once, one that failed by itself twice, one that hung four times."""
 FIRST_BACK_OFF_S = 0.25
 """It doubles."""
 MAX_BACK_OFF_S = 30.0
@@ -163,7 +165,9 @@ class Fleet:
         slots = list(self._state.slots.values())
         if any(model in slot.resident for slot in slots):
             return None
-        load_s = min(self._state.load_s(slot.slot.name, model) for slot in slots)
+        n_bytes = self._state.models[model].n_bytes
+        able = [slot for slot in slots if n_bytes <= slot.slot.memory_bytes]
+        load_s = min(self._state.load_s(slot.slot.name, model) for slot in able)
         return LoadOutlook(load_s=load_s, n_waiting=len(self._state.queues.get(model, ())))
 
     def close(self) -> None:
@@ -311,7 +315,16 @@ class Fleet:
         if job.started_s is None:
             job.started_s = time.monotonic()
         job.n_batch = len(self._state.slots[serve.slot].running)
-        self._running[job.request_id] = asyncio.create_task(self._serve(job, serve))
+        task = asyncio.create_task(self._serve(job, serve))
+        self._running[job.request_id] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            # Cancelled before its first step, a task runs none of its code.
+            if task.cancelled() and self._running.get(job.request_id) is task:
+                job.row.cancel()
+                self._served(job)
+
+        task.add_done_callback(ended)
 
     async def _serve(self, job: Job, serve: Serve) -> None:
         try:
@@ -321,10 +334,14 @@ class Fleet:
                 async with self._suspects[serve.slot]:
                     job.is_alone = True
                     await self._attempt(job, serve)
+                    job.is_alone = False  # if the engine died, that was counted
         except asyncio.CancelledError:  # by its caller, or its deadline
             job.row.cancel()
-        if not self._is_mine(job):  # the slot was lost, or the call failed: it is in the queue
-            return
+        if self._is_mine(job):  # else the slot was lost, or the call failed: it is in the queue
+            self._served(job)
+
+    def _served(self, job: Job) -> None:
+        """It leaves the books, answered or not."""
         self._state.advance(self._now_s)
         del self._running[job.request_id]
         self._state.completed(job.request_id)
@@ -420,6 +437,8 @@ class Fleet:
         if self._state.slots[slot].down or self._thread.is_closed:
             return
         log.warning("slot %s is lost: %s", slot, why)
+        if self._watches.get(slot) is not asyncio.current_task():
+            self._unwatch(slot)
         self._state.advance(self._now_s)
         self._epochs[slot] += 1
         self._deaths[slot] = self._deaths.get(slot, 0) + 1
@@ -497,27 +516,11 @@ class Fleet:
         stays = base is not None and base == engines.base
         if not stays:
             self._unwatch(slot)
-        started = time.monotonic()
-        error: EngineFailed | UserError | None = None
-        try:
-            if stays:
-                for name in loading.evict:
-                    await engines.drop(name)
-            await engines.load(loading.model, tier=loading.tier)
-        except (EngineFailed, UserError) as problem:
-            error = problem
-            log.warning("slot %s: %s is not loaded: %s", slot, loading.model, problem)
-            if isinstance(problem, UserError):  # no other attempt will help
-                self._fail_waiting(str(problem), loading.model)
-            await asyncio.sleep(_back_off_s(self._load_failures.get(loading.model, 0) + 1))
-        except Exception as problem:  # a disk that is full: as good as any failure to load
-            log.exception("slot %s: loading %s", slot, loading.model)
-            said = f"{type(problem).__name__}: {problem}"
-            error = EngineFailed(f"Slot {slot!r} cannot load {loading.model!r}: {said}")
-            await engines.abandon()
-            await asyncio.sleep(_back_off_s(self._load_failures.get(loading.model, 0) + 1))
-        finally:
-            self._charge(loading.model, time.monotonic() - started)
+        error = await self._loaded(engines, loading, leaving=loading.evict if stays else ())
+        if isinstance(error, UserError):  # no other attempt will help
+            self._fail_waiting(str(error), loading.model)
+        elif error is not None:
+            await asyncio.sleep(_back_off_s(self._load_failures.get(loading.model, 0) // 2 + 1))
         if epoch != self._epochs[slot]:
             return
         state.advance(self._now_s)
@@ -529,6 +532,29 @@ class Fleet:
         if engines.engine.is_running and slot not in self._watches:
             self._watches[slot] = asyncio.create_task(self._watch(slot))
 
+    async def _loaded(
+        self, engines: EngineSlot, loading: Loading, leaving: Sequence[str]
+    ) -> EngineFailed | UserError | None:
+        """Load and charge it; what went wrong, if anything. leaving: adapters to be taken out."""
+        started = time.monotonic()
+        error: EngineFailed | UserError | None = None
+        try:
+            for name in leaving:
+                await engines.drop(name)
+            await engines.load(loading.model, tier=loading.tier)
+        except (EngineFailed, UserError) as problem:
+            error = problem
+            log.warning("slot %s: %s is not loaded: %s", engines.name, loading.model, problem)
+        except Exception as problem:  # a disk that is full: as good as any failure to load
+            log.exception("slot %s: loading %s", engines.name, loading.model)
+            said = f"{type(problem).__name__}: {problem}"
+            error = EngineFailed(f"Slot {engines.name!r} cannot load {loading.model!r}: {said}")
+            await engines.abandon()
+        finally:
+            if not isinstance(error, UserError):  # it was refused before an engine was asked
+                self._charge(loading.model, time.monotonic() - started)
+        return error
+
     def _not_loaded(self, slot: str, model: str, error: EngineFailed | UserError) -> None:
         state, engines = self._state, self._slots[slot]
         state.load_failed(slot)
@@ -537,8 +563,10 @@ class Fleet:
             state.slot_up(slot, [engines.base, *sorted(engines.adapters)])
         elif state.slots[slot].resident:  # an adapter's load took the base's engine with it
             self._slot_lost(slot, str(error))
-        is_hung = isinstance(error, EngineFailed) and error.is_hung
-        n_failures = self._load_failures.get(model, 0) + 1 + is_hung
+        if isinstance(error, UserError):
+            return
+        counts = 4 if error.is_hung else 1 if error.is_killed else 2
+        n_failures = self._load_failures.get(model, 0) + counts
         self._load_failures[model] = n_failures
         if n_failures >= MAX_LOAD_FAILURES:
             self._fail_waiting(str(error), model)

@@ -165,16 +165,12 @@ class EngineSlot:
         if isinstance(target.weights, Adapter):
             base = self.models[target.base or ""]
             assert isinstance(base.weights, Checkpoint)  # noqa: S101
-            read_checkpoint(base.weights.folder)
+            _check_same(read_checkpoint(base.weights.folder), base.weights)
             adapter = read_adapter(target.weights.folder)
             check_adapter(adapter, base.weights, max_rank=self.settings.max_lora_rank)
+            _check_same(adapter, target.weights)
             return
-        found = read_checkpoint(target.weights.folder)
-        if found.family != target.weights.family:
-            raise BadModel(
-                f"{target.weights.folder} holds another architecture than when Conclave started. "
-                "Start it again."
-            )
+        _check_same(read_checkpoint(target.weights.folder), target.weights)
 
     def _ways(self, target: Servable) -> list[Way]:
         ways: list[Way] = []
@@ -185,7 +181,8 @@ class EngineSlot:
         return [*ways, "restart"]
 
     def _has_family(self, target: Servable) -> bool:
-        return self.base is not None and self.models[self.base].family == target.family
+        base = self.base  # others look on from their threads while it changes
+        return base is not None and self.models[base].family == target.family
 
     def _can_reload(self, target: Servable) -> bool:
         """Whether other weights can be put into a running engine of this family. vLLM 0.32 on CPUs
@@ -206,27 +203,28 @@ class EngineSlot:
         if self.settings.sleep_level == 2 and self._can_reload(
             target
         ):  # it has no weights, so it may get any of its family
-            for base in self._asleep:
+            for base in list(self._asleep):
                 if self.models[base].family == target.family:
                     return base
         return None
 
     async def _load_base(self, target: Servable, tier: str) -> None:
         errors: list[str] = []
-        is_hung = False
+        is_hung = is_killed = False
         for way in self._ways(target):
             try:
                 await self._try(way, target, tier)
                 return
             except EngineFailed as error:
                 errors.append(f"{way}: {error}")
-                is_hung = is_hung or error.is_hung
+                is_hung, is_killed = is_hung or error.is_hung, error.is_killed
                 log.warning("slot %s: %s to %s failed: %s", self.name, way, target.name, error)
                 # Nobody knows what it holds now.
                 await self.abandon()
         raise EngineFailed(
             f"Slot {self.name!r} cannot load {target.name!r}. Tried " + "; ".join(errors),
             is_hung=is_hung,
+            is_killed=is_killed,
         )
 
     async def _try(self, way: Way, target: Servable, tier: str) -> None:
@@ -381,6 +379,15 @@ class EngineSlot:
         return (
             "--enable-lora", "--max-loras", n, "--max-cpu-loras", n_stored, "--max-lora-rank", rank
         )  # fmt: skip
+
+
+def _check_same(found: Checkpoint | Adapter, known: Checkpoint | Adapter) -> None:
+    """What was learned of a model is not true of other weights, so they are not served under its
+    name."""
+    if found.version != known.version:
+        raise BadModel(
+            f"{known.folder} holds other weights than when Conclave started. Start it again."
+        )
 
 
 def servable(

@@ -60,9 +60,7 @@ class AnswersFile:
 
         Raises UserError when they cannot be written; the file then is as it was before.
         """
-        data = b"".join(
-            json.dumps(record, ensure_ascii=False).encode() + b"\n" for record in records
-        )
+        data = b"".join(json.dumps(record, allow_nan=False).encode() + b"\n" for record in records)
         try:
             _write_all(self._fd, data)
             os.fsync(self._fd)

@@ -31,7 +31,7 @@ class Claim:
         model, or when nobody knows what they are."""
         import fcntl
 
-        self.path = out.with_name(f"{out.name}.batch")
+        self.path = claim_path(out)
         has_answers = out.exists() and out.stat().st_size > 0
         if has_answers and not self.path.exists():
             raise UserError(_not_ours(out, self.path))
@@ -49,6 +49,10 @@ class Claim:
             if named is None or not out.exists():
                 named = _Named(batch=f"b-{uuid4().hex[:12]}", model=model)
                 _write(self._fd, named)
+            elif named.model != model and not has_answers:
+                # What was never answered binds nobody; what was paid for keeps its name.
+                named = _Named(batch=named.batch, model=model)
+                _write(self._fd, named)
             elif named.model != model:
                 raise UserError(
                     f"{out} was begun with --model {named.model}, so lines that name no model were "
@@ -65,6 +69,11 @@ class Claim:
 
     def __exit__(self, *exc: object) -> None:
         os.close(self._fd)
+
+
+def claim_path(out: Path) -> Path:
+    """Of the file beside the answers that says whose they are."""
+    return out.with_name(f"{out.name}.batch")
 
 
 def _not_ours(out: Path, beside: Path) -> str:

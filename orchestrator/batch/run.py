@@ -21,7 +21,7 @@ from experts.errors import ConclaveError, DataError, LimitReached, UserError
 from experts.values import Query
 from orchestrator.batch.answers import AnswersFile, cannot_write
 from orchestrator.batch.budget import Budget
-from orchestrator.batch.claim import Claim
+from orchestrator.batch.claim import Claim, claim_path
 from orchestrator.batch.index import IdIndex
 from orchestrator.batch.lines import BadLine, BatchLine, read_lines
 from orchestrator.batch.records import answer_record, bad_line_record, error_record, identity_of
@@ -144,8 +144,12 @@ def _check_files(queries: Path, out: Path) -> None:
         raise DataError(f"{out} is no file that answers could be appended to. Name another --out.")
     if not out.parent.is_dir():
         raise DataError(f"There is no folder {out.parent}. Make it, or name another --out.")
-    if out.exists() and out.samefile(queries):
-        raise DataError(f"{out} is the file of the queries. Name another --out.")
+    for ours in (out, errors_path(out), claim_path(out)):
+        if ours.exists() and ours.samefile(queries):
+            raise DataError(
+                f"{queries} holds the queries, and --out {out} would write over it ({ours.name}). "
+                "Name another --out, or rename the queries."
+            )
 
 
 class _Errors:

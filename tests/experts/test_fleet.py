@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,11 +21,13 @@ import pytest
 
 from experts.bundled import FOLDER
 from experts.errors import BadModel, ConfigError, EngineFailed
-from experts.residency.policies.base import Action, View
+from experts.residency.policies.base import Action, Serve, View
 from experts.residency.policies.coserve import CoServe
 from experts.residency.policies.first_come import first_come
 from experts.values import Completion, Delta
 from experts.vllm.engine import Engine, EngineSettings
+from experts.vllm.fleet import Fleet
+from experts.vllm.job import Job
 from experts.vllm.record import Swap, SwapRecord
 from experts.vllm.slot import SlotSettings, servable, servable_adapter
 from tests.engines import (
@@ -342,6 +345,59 @@ def test_a_folder_that_was_broken_since_the_start_costs_no_engine(tmp_path: Path
         [c] = answers(it.experts, "logic")["logic"]
         assert c.text == "I am logic"
         assert it.ways == [("restart", "logic", True)]
+
+
+def test_a_folder_that_is_broken_holds_nobody_up_and_costs_nothing(tmp_path: Path) -> None:
+    with lab(tmp_path, policy=first_come()) as it:
+        weights = tmp_path / "units" / "model.safetensors"
+        whole = weights.read_bytes()
+        weights.write_bytes(whole[:-100])
+        for _ in range(8):  # with a back-off that doubles, a minute
+            answers(it.experts, "logic")
+            [c] = answers(it.experts, "units")["units"]
+            assert c.error
+        weights.write_bytes(whole)
+        [c] = answers(it.experts, "units")["units"]
+        assert c.text == "I am units"
+        assert c.load_s == pytest.approx(it.fleet.record.swaps[-1].seconds, abs=1.0)
+
+
+def test_other_weights_are_not_served_under_the_name(tmp_path: Path) -> None:
+    with lab(tmp_path, policy=first_come()) as it:
+        answers(it.experts, "logic")
+        shutil.copy(tmp_path / "logic" / "model.safetensors", tmp_path / "units")
+        [c] = answers(it.experts, "units")["units"]
+        assert "holds other weights than when Conclave started" in (c.error or "")
+
+
+class CancelsWhatItServes:
+    """A policy whose caller gives up in the moment in which his call is sent off."""
+
+    name, max_wait_s = "cancels", None
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.inner, self.fleet, self.jobs = first_come(), fleet, dict[str, Job]()
+
+    def decide(self, view: View) -> Iterator[Action]:
+        for action in self.inner.decide(view):
+            yield action
+            if isinstance(action, Serve) and action.request_id in self.jobs:
+                self.fleet.cancel([self.jobs[action.request_id]])
+
+
+def test_a_call_that_is_given_up_as_it_is_sent_off_leaves_the_books(tmp_path: Path) -> None:
+    with lab(tmp_path, policy=first_come()) as it:
+        answers(it.experts, "logic")
+        policy = CancelsWhatItServes(it.fleet)
+        it.fleet.use(policy)
+        [job] = asyncio.run(it.experts["logic"].jobs([ask("logic")], time.perf_counter()))
+        assert isinstance(job, Job)
+        policy.jobs[job.request_id] = job
+        it.fleet.submit([job])
+        job.done.result(timeout=10)
+        assert job.row.text == ""
+        [c] = answers(it.experts, "units")["units"]  # its slot can be drained
+        assert c.text == "I am units"
 
 
 def test_a_timeout_and_a_caller_who_goes_away_leave_the_others_alone(tmp_path: Path) -> None:

@@ -232,8 +232,13 @@ def test_what_is_no_batch_is_refused_with_advice(ledger: Ledger) -> None:
     with pytest.raises(DataError, match="is no file"):
         answer(conclave, Path("nowhere.jsonl"), OUT)
     write(QUERIES, numbered(1))
-    with pytest.raises(DataError, match="the file of the queries"):
+    with pytest.raises(DataError, match=r"would write over it \(queries.jsonl\)"):
         answer(conclave, QUERIES, QUERIES)
+    again = Path(f"{OUT.stem}.errors.jsonl")  # the last run's errors, mended
+    write(again, numbered(1))
+    with pytest.raises(DataError, match=r"would write over it \(answers.errors.jsonl\)"):
+        answer(conclave, again, OUT)
+    assert again.read_text()
     with pytest.raises(DataError, match="There is no folder"):
         answer(conclave, QUERIES, Path("nowhere/answers.jsonl"))
 

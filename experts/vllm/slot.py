@@ -9,8 +9,8 @@ A slot answers with one engine, which holds one base model and adapters on it. W
 4. ``restart``: a new process.
 
 A way that fails is recorded and the next is tried; a restart always can be. The caller has drained
-the slot: nothing runs on what leaves. Every way ends with a reset of the prefix cache and a look at
-whether the right weights answer (``verify``).
+the slot: nothing runs on what leaves. Every way but the first ends with a reset of the prefix cache
+and a look at whether the right weights answer (``verify``).
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ demo: $(VENV)/installed ## Set up, then ask 200 held-out questions and compare w
 serve: $(VENV)/installed ## Set up, then serve on http://127.0.0.1:8000/v1
 	$(BIN)/conclave serve
 
-test: $(VENV)/installed-dev ## Set up, then run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/installed-dev ## Set up, then run all tests, a file on each core
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 test-data: $(VENV)/installed-dev ## Test on recorded outcomes: CONCLAVE_DATA names their folder
 	$(BIN)/python -m pytest -m data tests/eval

@@ -3,39 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
-Z95 = 1.959963984540054
+from routers.intervals import Z95, wilson_interval
+
+__all__ = [
+    "Z95", "Estimate", "Interval", "Resamples", "bootstrap_interval", "interval_of_means",
+    "mean_estimate", "mean_interval", "percentile_interval", "resampled", "wilson_interval",
+]  # fmt: skip
+
+Interval = tuple[float, float]
+"""Of 95 %."""
 _CHUNK_DRAWS = 1 << 20
 """Rows drawn at a time: 8 MiB of indices."""
 
 
-def wilson_interval(successes: float, n: int) -> tuple[float, float]:
-    """95 % interval of a proportion; sensible also at 0 and 1. Source: Wilson 1927.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Estimate:
+    """A figure with its 95 % interval."""
 
-    >>> tuple(round(x, 3) for x in wilson_interval(19, 20))
-    (0.764, 0.991)
-    """
-    if n == 0:
-        return 0.0, 1.0
-    p = successes / n
-    centre = p + Z95**2 / (2 * n)
-    half = Z95 * np.sqrt(p * (1 - p) / n + Z95**2 / (4 * n**2))
-    scale = 1 + Z95**2 / n
-    return max(0.0, float((centre - half) / scale)), min(1.0, float((centre + half) / scale))
+    value: float
+    ci: Interval
 
 
-def mean_interval(values: np.ndarray, *, seed: int = 0) -> tuple[float, float]:
+def mean_estimate(values: np.ndarray, *, seed: int = 0) -> Estimate:
+    """Mean of (n,) values, such as paired differences, with its bootstrap interval."""
+    ci = bootstrap_interval(lambda rows: values[rows].mean(axis=1), len(values), seed=seed)
+    return Estimate(value=float(values.mean()), ci=ci)
+
+
+def mean_interval(values: np.ndarray, *, seed: int = 0) -> Interval:
     """95 % interval of a mean in [0, 1]: Wilson's where all values are 0 or 1, else bootstrap."""
     if np.isin(values, (0.0, 1.0)).all():
         return wilson_interval(float(values.sum()), len(values))
-    return bootstrap_interval(lambda rows: values[rows].mean(axis=1), len(values), seed=seed)
+    return mean_estimate(values, seed=seed).ci
 
 
 def bootstrap_interval(
     statistic: Callable[[np.ndarray], np.ndarray], n: int, *, n_resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
+) -> Interval:
     """95 % percentile interval, resampling questions.
 
     ``statistic`` maps rows, (n_resamples, n) indices, to (n_resamples,) values; infinite values
@@ -86,7 +94,20 @@ class Resamples:
         return len(self._counts)
 
 
-def percentile_interval(resampled: np.ndarray) -> tuple[float, float]:
+def interval_of_means(
+    values: np.ndarray, statistic: Callable[[np.ndarray], np.ndarray], *, seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """95 % percentile interval of a statistic of column means, each end (m,): ratios, differences,
+    whole curves, from one resampling.
+
+    values: (n, k), a row a question; ``statistic`` maps (..., k) means to (..., m), finite.
+    """
+    drawn = Resamples(len(values), n_resamples=1000, seed=seed).means(values)
+    low, high = np.quantile(statistic(drawn), (0.025, 0.975), axis=0)
+    return low, high
+
+
+def percentile_interval(resampled: np.ndarray) -> Interval:
     """95 % percentile interval of resampled figures (n_resamples,); infinite ones sort last."""
     values, n = np.sort(resampled), len(resampled)
     return float(values[int(0.025 * n)]), float(values[int(np.ceil(0.975 * n)) - 1])

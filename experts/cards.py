@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from experts.errors import UnknownPrice
-from experts.values import Arm, Call, Usage
+from experts.modes import DIRECT, Mode
+from experts.tool_calls import tools_of
+from experts.tools.spec import ToolSpec
+from experts.values import Arm, Call, Message, Usage
 
-ExpertKind = Literal["local", "vllm", "openai", "litellm", "fake"]
+ExpertKind = Literal["local", "vllm", "openai", "litellm", "tool", "human", "fake"]
 
 STATED = "stated by the owner"
 TOKEN_EXTRA = frozenset(
@@ -27,10 +30,17 @@ GUIDED_EXTRA = frozenset(
 )
 """What forces an answer into a form; ``guided_*`` and ``structured_outputs`` are vLLM's own
 (docs.vllm.ai, structured outputs)."""
-OPENAI_EXTRA = TOKEN_EXTRA | GUIDED_EXTRA
+TOOL_EXTRA = frozenset({"parallel_tool_calls", "tools"})
+"""The caller's functions; a model writes which it wants called."""
+FORCED_TOOL_EXTRA = TOOL_EXTRA | {"tool_choice"}
+"""With a choice that forces a call. A model is made to obey by a grammar, or not at all."""
+OPENAI_EXTRA = TOKEN_EXTRA | GUIDED_EXTRA | FORCED_TOOL_EXTRA
 """What is handed on to experts behind OpenAI's protocol as it came."""
 _MARKUP_TOKENS = 16
 """More than any chat template puts around a message."""
+_TOOLS_MARKUP_TOKENS = 600
+"""More than templates and providers put around the caller's functions, all together: Qwen 2.5's
+template over 100, Anthropic some 300 to 600 (docs.anthropic.com, tool use, pricing)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,18 +51,36 @@ class Prices:
     output_usd_per_mtok: float
     load_usd_per_s: float = 0.0
     """What a second of loading costs: the machine stands still for it."""
+    cached_input_usd_per_mtok: float | None = None
+    """Of input that the server still has from calls before; None where it is not known, and then
+    such input costs as much as any."""
+    call_usd: float = 0.0
+    """What a call costs, however many tokens it has: all of a tool's price."""
 
     def __post_init__(self) -> None:
-        for name in ("input_usd_per_mtok", "output_usd_per_mtok", "load_usd_per_s"):
+        for name in ("input_usd_per_mtok", "output_usd_per_mtok", "load_usd_per_s", "call_usd"):
             value = getattr(self, name)
             if not 0 <= value < float("inf"):
                 raise UnknownPrice(
                     f"{name} is {value!r}; a price is a number of dollars, 0 or more. "
                     "Write 0 only for what is really free."
                 )
+        cached = self.cached_input_usd_per_mtok
+        if cached is not None and not 0 <= cached <= self.input_usd_per_mtok:
+            raise UnknownPrice(
+                f"cached_input_usd_per_mtok is {cached!r}; it is a number of dollars from 0 to "
+                f"{self.input_usd_per_mtok:g}, the price of other input. Leave it out where it is "
+                "not known."
+            )
 
-    def cost_usd(self, usage: Usage, load_s: float = 0.0) -> float:
-        """Dollars for tokens and loading.
+    @classmethod
+    def a_call(cls, call_usd: float) -> Prices:
+        """Of what is paid by the call, and for nothing else."""
+        return cls(input_usd_per_mtok=0, output_usd_per_mtok=0, call_usd=call_usd)
+
+    def cost_usd(self, usage: Usage, load_s: float = 0.0, *, n_calls: int = 1) -> float:
+        """Dollars for tokens, loading and calls. n_calls: 0 for one that was refused before it was
+        made, more where it was made again.
 
         >>> Prices(input_usd_per_mtok=1, output_usd_per_mtok=4).cost_usd(
         ...     Usage(input_tokens=1000, output_tokens=500))
@@ -60,9 +88,16 @@ class Prices:
         """
         tokens = (
             usage.input_tokens * self.input_usd_per_mtok
+            - usage.cached_tokens * self.cached_saves_usd_per_mtok
             + usage.output_tokens * self.output_usd_per_mtok
         )
-        return tokens / 1e6 + load_s * self.load_usd_per_s
+        return tokens / 1e6 + load_s * self.load_usd_per_s + n_calls * self.call_usd
+
+    @property
+    def cached_saves_usd_per_mtok(self) -> float:
+        """How much less cached input costs; 0 where that is not known."""
+        cached = self.cached_input_usd_per_mtok
+        return 0.0 if cached is None else self.input_usd_per_mtok - cached
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,26 +113,38 @@ class ExpertCard:
     parameters: int | None = None
     memory_bytes: int | None = None
     """Weights as they are held when loaded."""
-    modes: tuple[str, ...] = ("direct",)
+    modes: tuple[Mode, ...] = (DIRECT,)
+    """Ways of asking it; each is an arm of its own."""
     version: str = ""
     """Changes when the weights do: what was recorded of another version says nothing of this."""
     price_source: str = STATED
     takes: frozenset[str] = frozenset()
     """Which fields it takes of a call's ``Sampling.extra``."""
+    tool: ToolSpec | None = None
+    """What a tool does and takes. One that cannot answer a question by itself has no ``modes``."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
-        return tuple(Arm(self.name, mode) for mode in self.modes)
+        return tuple(Arm(self.name, mode.name) for mode in self.modes)
 
     def most_usd(self, call: Call) -> float:
-        """Upper bound of what a call can cost in tokens; loading is not in it."""
+        """Upper bound of what a call can cost, made once; loading is not in it."""
         return self.prices.cost_usd(self.most_usage(call))
 
     def most_usage(self, call: Call) -> Usage:
         """Upper bound of a call's tokens: no tokenizer makes more tokens than there are bytes."""
-        text = sum(len(m.content.encode()) + _MARKUP_TOKENS for m in call.messages)
+        text = sum(_most_tokens(m) for m in call.messages)
+        tools = len(dict(call.sampling.extra).get("tools", "").encode())
+        tools += _TOOLS_MARKUP_TOKENS if tools_of(call.sampling.extra) else 0
         return Usage(
-            input_tokens=min(text + _MARKUP_TOKENS, self.context_tokens),
+            input_tokens=min(text + tools + _MARKUP_TOKENS, self.context_tokens),
             output_tokens=min(call.sampling.max_tokens, self.context_tokens),
             estimated=True,
         )
+
+
+def _most_tokens(message: Message) -> int:
+    calls = sum(
+        len(f"{c.id}{c.name}{c.arguments}".encode()) + _MARKUP_TOKENS for c in message.tool_calls
+    )
+    return len(message.content.encode()) + calls + _MARKUP_TOKENS

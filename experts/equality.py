@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from experts.numbers import last_number
 
 _ASSERTED = re.compile(r"\A\s*assert\b.*?==\s*(.+)\Z", re.S)
 _OPTION = re.compile(r"\(([A-Z])\)")
+_REMEMBERED_CHARS = 200
 _LITERAL_START = tuple("[({'\"")
 _CONSTANTS = ("True", "False", "None")
 
@@ -53,8 +54,8 @@ def canonical(answers: Sequence[str | None]) -> list[str | None]:
     ['abc', 'abc', 'abc', '[1, 2]', '[1, 2]']
     """
     plain = [_alone(a) if a and a.strip() else None for a in answers]
-    kinds = Counter(kind for kind, _ in filter(None, plain))
-    numeric = kinds["number"] * 2 >= max(1, sum(kinds.values()))
+    kinds = [found[0] for found in plain if found is not None]
+    numeric = kinds.count("number") * 2 >= max(1, len(kinds))
     keys: list[str | None] = []
     for found in plain:
         if found is None:
@@ -69,17 +70,25 @@ def canonical(answers: Sequence[str | None]) -> list[str | None]:
 
 def _alone(answer: str) -> tuple[str, str]:
     """Kind (number, literal or text) and canonical writing of one answer by itself."""
+    # A strategy compares all that it has heard after every step.
+    return _short_alone(answer) if len(answer) <= _REMEMBERED_CHARS else _read_alone(answer)
+
+
+@lru_cache(maxsize=4096)
+def _short_alone(answer: str) -> tuple[str, str]:
+    return _read_alone(answer)
+
+
+def _read_alone(answer: str) -> tuple[str, str]:
     text = answer.strip().strip("`").strip()
     if asserted := _ASSERTED.match(text):
         text = asserted[1].strip()
     if option := _OPTION.fullmatch(text):
         return "text", option[1]
     if text.startswith(_LITERAL_START) or text in _CONSTANTS:
-        value = _literal(text)
-        if isinstance(value, str):
-            return "literal", value
-        if value is not _NO_LITERAL:
-            return "literal", repr(_ordered(value))
+        written = _literal(text)
+        if written is not None:
+            return "literal", written
     if len(text) < _SHORT and (number := last_number(text)) is not None and _only_a_number(text):
         return "number", str(number.value)
     return "text", " ".join(text.split())
@@ -96,17 +105,20 @@ def _ordered(value: object) -> object:
     return value
 
 
-_NO_LITERAL = object()
 _SHORT = 60
 
 
-def _literal(text: str) -> object:
+def _literal(text: str) -> str | None:
+    """A literal's canonical writing; None where the text is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a model's "\d" is no business of ours
         try:
-            return ast.literal_eval(text)
+            value = ast.literal_eval(text)
+            return value if isinstance(value, str) else repr(_ordered(value))
         except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            return _NO_LITERAL  # TypeError: {{}}, a set of what cannot be in one
+            # TypeError: {{}}, a set of what cannot be in one. ValueError: also an integer of more
+            # digits than Python writes (0xfff...), which it does read.
+            return None
 
 
 _NUMBER_PARTS = re.compile(r"[-+\u2212$€£%\d.,/\s{}()^*]|\\[a-z]*frac|\\[!,;:$%]")

@@ -8,12 +8,16 @@
     │   ├── ConfigError       conclave.yaml does not say what it must
     │   ├── NotFitted         learned state is missing or belongs to another pool
     │   ├── DataError         a questions or outcomes file is not what it should be
+    │   ├── UnknownDecision   feedback on what the ledger does not have
     │   ├── KeyReused         an idempotency key stands for another request already
     │   ├── LimitReached      the caller's own limits allow no call
     │   ├── ContextTooLong    the conversation fits no expert that may answer it
+    │   ├── RunBusy           another process works on that durable run
+    │   ├── RunChanged        a durable run's strategy asks otherwise than it did when it began
     │   ├── BadModel          a folder is not a model, or an adapter not of this base
     │   └── DoesNotFit        a model's weights are larger than every slot
     ├── EngineFailed          a vLLM process would not start, died, or hung
+    ├── ToolServerFailed      an MCP server would not start, is not there, or died
     ├── PolicyError           a residency policy asked for what cannot be, or for nothing at all
     └── ExpertFailure         every expert that was asked failed
 
@@ -68,6 +72,14 @@ class DataError(UserError):
     """A data file cannot be used as it is."""
 
 
+class UnknownDecision(UserError):
+    """The ledger has no decision of that id."""
+
+    def __init__(self, decision_id: str) -> None:
+        self.decision_id = decision_id
+        super().__init__(f"There is no decision {decision_id!r} in the ledger.")
+
+
 class KeyReused(UserError):
     """An idempotency key was given with another request before."""
 
@@ -78,6 +90,14 @@ class LimitReached(UserError):
 
 class ContextTooLong(UserError):
     """The conversation is longer than any expert can read."""
+
+
+class RunBusy(UserError):
+    """A durable run that another process, or another task of this one, is working on."""
+
+
+class RunChanged(UserError):
+    """Followed again, a durable run's strategy does not make the calls that are recorded."""
 
 
 class BadModel(UserError):
@@ -102,6 +122,10 @@ class EngineFailed(ConclaveError):
         super().__init__(f"{message}\n{log}" if log else message)
         self.log, self.is_port_taken = log, is_port_taken
         self.is_hung, self.is_killed = is_hung, is_killed
+
+
+class ToolServerFailed(ConclaveError):
+    """An MCP server cannot be asked."""
 
 
 class DoesNotFit(UserError):

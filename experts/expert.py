@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from experts.cards import ExpertCard
 from experts.errors import UnknownExpert
+from experts.modes import DIRECT
 from experts.values import Arm, Call, Completion, Delta, LoadOutlook
 
 
@@ -61,6 +62,19 @@ class LoadingExpert(Protocol):
 
 
 @runtime_checkable
+class PlanningExpert(Protocol):
+    """An expert that plans ahead, and so does better for knowing that little more will come: which
+    of several models is loaded next, say."""
+
+    def expect_more(self, more: bool) -> None:
+        """Whether calls may come from somewhere beyond those that are there and what follows from
+        their answers. Everybody begins by expecting more, and who says that nothing comes takes it
+        back when that is over. It promises nothing: a call that comes all the same is answered.
+        From any thread, before or after calls."""
+        ...
+
+
+@runtime_checkable
 class ReplaceableExpert(Protocol):
     """An expert whose calls may carry stand-ins (``Call.stand_ins``)."""
 
@@ -95,6 +109,17 @@ class Pool:
             if card.name == name:
                 return card
         raise UnknownExpert(name, self.names)
+
+    def in_mode(self, call: Call) -> Call:
+        """The call with what its arm's mode adds to the prompt; itself where the mode adds nothing,
+        or the expert or the mode is not of this pool."""
+        if call.arm.mode == DIRECT.name:
+            return call
+        modes = [m for c in self.cards if c.name == call.arm.expert for m in c.modes]
+        for mode in modes:
+            if mode.name == call.arm.mode:
+                return replace(call, messages=mode.put(call.messages))
+        return call
 
     def most_usd(self, call: Call) -> float:
         """Upper bound of what a call can cost in tokens, whoever of those that may answers it."""

@@ -12,11 +12,23 @@ import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import replace
 
-from experts.answers import extract_answer
 from experts.cards import ExpertCard, Prices
-from experts.values import Call, Completion, Delta, ErrorCode, Usage
+from experts.modes import DIRECT, Mode
+from experts.tool_calls import final_answer
+from experts.values import (
+    Call,
+    Completion,
+    Delta,
+    ErrorCode,
+    FinishReason,
+    ToolCall,
+    Usage,
+    failed_completion,
+)
 
-Script = Mapping[str, str] | Callable[[Call], str]
+Said = str | tuple[ToolCall, ...]
+"""A text, or the functions that it wants called."""
+Script = Mapping[str, str] | Callable[[Call], Said]
 
 DEFAULT_PRICES = Prices(input_usd_per_mtok=1.0, output_usd_per_mtok=1.0)
 
@@ -43,6 +55,8 @@ class FakeExpert:
         logprob: Callable[[Call], float | None] = lambda call: None,
         context_tokens: int = 4096,
         version: str = "",
+        takes: frozenset[str] = frozenset(),
+        modes: tuple[Mode, ...] = (DIRECT,),
     ) -> None:
         self._card = ExpertCard(
             name=name,
@@ -51,6 +65,8 @@ class FakeExpert:
             prices=prices,
             context_tokens=context_tokens,
             version=version,
+            takes=takes,
+            modes=modes,
         )
         self._script, self._default = script, default
         self._latency_s, self._logprob = latency_s, logprob
@@ -75,7 +91,7 @@ class FakeExpert:
         """A word each ``latency_s`` seconds."""
         self.batches.append((call,))
         completion = self._answer(call)
-        words = completion.text.split(" ") if completion.ok else []
+        words = completion.text.split(" ") if completion.ok and completion.text else []
         for i, word in enumerate(words):
             try:
                 await asyncio.sleep(self._latency_s)
@@ -93,32 +109,31 @@ class FakeExpert:
         if call.timeout_s is not None and self._latency_s > call.timeout_s:
             return self._failed(call, asked, f"no answer within {call.timeout_s:g} s", "timeout")
         try:
-            words = self._say(call).split(" ")
+            told = self._say(call)
         except Exception as error:  # a script may fail in any way, as real experts do
             return self._failed(call, asked, str(error) or type(error).__name__, "failed")
+        tool_calls = told if isinstance(told, tuple) else ()
+        words = told.split(" ") if isinstance(told, str) else []
         said = words[: call.sampling.max_tokens]
         text = " ".join(said)
         usage = Usage(input_tokens=asked.input_tokens, output_tokens=len(said))
         return Completion(
             call=call,
             text=text,
-            answer=extract_answer(text),
+            answer=final_answer(text, tool_calls),
+            tool_calls=tool_calls,
             usage=usage,
             cost_usd=self._card.prices.cost_usd(usage),
             latency_s=self._latency_s,
             logprob=self._logprob(call),
-            finish_reason="length" if len(said) < len(words) else "stop",
+            finish_reason=_reason(tool_calls, is_cut=len(said) < len(words)),
         )
 
     def _failed(self, call: Call, usage: Usage, error: str, code: ErrorCode) -> Completion:
-        return Completion(
-            call=call,
-            usage=usage,
-            cost_usd=self._card.prices.cost_usd(usage),
-            latency_s=self._latency_s,
-            finish_reason="error",
-            error=error,
-            error_code=code,
+        was_made = code != "context_too_long"
+        cost_usd = self._card.prices.cost_usd(usage, n_calls=int(was_made))
+        return failed_completion(
+            call, error, code, usage=usage, cost_usd=cost_usd, latency_s=self._latency_s
         )
 
     def _cancelled(self, call: Call, text: str = "") -> Completion:
@@ -132,11 +147,15 @@ class FakeExpert:
             finish_reason="cancelled",
         )
 
-    def _say(self, call: Call) -> str:
+    def _say(self, call: Call) -> Said:
         if callable(self._script):
             return self._script(call)
         asked = next(m.content for m in reversed(call.messages) if m.role == "user")
         return self._script.get(asked, self._default)
+
+
+def _reason(tool_calls: tuple[ToolCall, ...], *, is_cut: bool) -> FinishReason:
+    return "tool_calls" if tool_calls else "length" if is_cut else "stop"
 
 
 def _asked(call: Call) -> Usage:

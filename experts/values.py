@@ -9,8 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Role = Literal["system", "user", "assistant"]
-FinishReason = Literal["stop", "length", "error", "cancelled"]
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls", "error", "cancelled"]
+Purpose = Literal["answer", "explore", "record", "judge", "plan", "load", "annotate"]
+"""What a call is for: an answer (or a part of one), an outcome to learn from, a verdict on an
+answer, advice on what to ask whom, loading, or the skills of a question."""
 ErrorCode = Literal[
     "context_too_long",
     "refused",  # today and tomorrow: a content filter does not like it, or it asks for nonsense
@@ -25,6 +28,8 @@ ErrorCode = Literal[
 def encodable(text: str) -> str:
     """The text itself. Raises ValueError for half a character (a lone surrogate, which JSON can
     write and UTF-8 cannot): tokenizers and databases would fail on it later."""
+    if text.isascii():  # which a string knows of itself
+        return text
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -35,11 +40,25 @@ def encodable(text: str) -> str:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ToolCall:
+    """A model's wish that one of the caller's functions be called."""
+
+    id: str
+    name: str
+    arguments: str
+    """As the model wrote them: meant to be a JSON object, and not always one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Message:
     """One turn of a conversation."""
 
     role: Role
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    """Of an assistant that wants functions called before it goes on."""
+    tool_call_id: str = ""
+    """Of a tool's message: the call whose result it is."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -72,7 +91,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
     extra: tuple[tuple[str, str], ...] = ()
     """Further fields of OpenAI's protocol, each as JSON text, that only some experts take
-    (``ExpertCard.takes``): guided output, log-probabilities of tokens, penalties."""
+    (``ExpertCard.takes``): tools, guided output, log-probabilities of tokens, penalties."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,6 +102,8 @@ class Limits:
     max_calls: int | None = None
     timeout_s: float | None = None
     """For each call, from asking to its last token."""
+    max_s: float | None = None
+    """For all calls together: those that are made at once count as long as the longest of them."""
     experts: frozenset[str] | None = None
     """Only these may be asked."""
 
@@ -129,7 +150,10 @@ class Call:
     sampling: Sampling
     sample: int = 0
     """Which of several samples of the same arm this is; recorded outcomes are looked up by it."""
-    purpose: Literal["answer", "record", "judge", "load"] = "answer"
+    prompt: str = ""
+    """A digest of its messages where they are not the query's own (a judge's, a hint's, an answer
+    that is made of others): what a recorded completion is looked up by, with arm and sample."""
+    purpose: Purpose = "answer"
     timeout_s: float | None = None
     """After this long the expert stops and reports a failed completion, charged for its work."""
     max_cost_usd: float | None = None
@@ -164,6 +188,8 @@ class Usage:
 
     input_tokens: int = 0
     output_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the input, what the server says it still had from calls before; others do not tell."""
     estimated: bool = False
     """The server did not count, so these are upper bounds: a bill that nobody sent is not zero."""
 
@@ -172,6 +198,7 @@ class Usage:
         return Usage(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,
+            cached_tokens=self.cached_tokens + other.cached_tokens,
             estimated=self.estimated or other.estimated,
         )
 
@@ -188,6 +215,8 @@ class Completion:
     text: str = ""
     answer: str = ""
     """The final answer in the text, normalised for comparison (``experts.answers``)."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """What it wants called; the answer then is these calls, in a form that can be compared."""
     usage: Usage = field(default_factory=Usage)
     cost_usd: float = 0.0
     """What was spent, the load included, also when the call failed."""
@@ -214,6 +243,31 @@ class Completion:
     def asked(self) -> Arm:
         """The arm that the call was for, whoever answered."""
         return self.stood_in_for or self.call.arm
+
+
+def failed_completion(
+    call: Call,
+    error: str,
+    code: ErrorCode = "failed",
+    *,
+    text: str = "",
+    usage: Usage = Usage(),
+    cost_usd: float = 0.0,
+    latency_s: float = 0.0,
+    n_batch: int = 1,
+) -> Completion:
+    """Of a call that came to nothing, with what it had and used until then."""
+    return Completion(
+        call=call,
+        text=text,
+        usage=usage,
+        cost_usd=cost_usd,
+        latency_s=latency_s,
+        n_batch=n_batch,
+        finish_reason="error",
+        error=error,
+        error_code=code,
+    )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from experts.values import Arm, Completion
+from experts.values import Arm, Completion, ToolCall
+
+if TYPE_CHECKING:
+    from orchestrator.decision import Decision
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,12 +24,16 @@ class Answer:
     """Arms whose completions say this answer."""
     completions: tuple[Completion, ...]
     """Every call that was made for it, failed ones too, in order."""
+    tool_calls: tuple[ToolCall, ...] = ()
+    """What the caller is to call before the conversation goes on."""
     abstained: bool = False
     """Nothing was answered: the query belongs to the owner's fallback."""
     broken_off: str | None = None
     """Why the text ends before its end; None when it is whole."""
     notes: tuple[str, ...] = ()
     """What a reader of the answer should know: experts that failed, limits that were hit."""
+    decision: Decision | None = None
+    """What was decided on the way and carried out, where that is not what was decided first."""
 
     @property
     def cost_usd(self) -> float:
@@ -37,11 +45,18 @@ class Answer:
         """There is a text to show."""
         return bool(self.contributors)
 
+    def with_notes(self, *notes: str) -> Answer:
+        """The same answer with these notes after its own."""
+        return replace(self, notes=tuple(dict.fromkeys((*self.notes, *notes))))
+
     def with_history(self, completions: tuple[Completion, ...]) -> Answer:
         """The same answer with all calls that led to it, and a note for each that failed, for each
         that another expert answered, and for each limit that was hit. Calls that a limit refused
         were never made, so they are left out.
         """
+        if all(c.ok and c.stood_in_for is None for c in completions):  # most: nothing to tell
+            own = self.notes if completions or self.abstained else ()
+            return replace(self, completions=completions, notes=tuple(dict.fromkeys(own)))
         made = tuple(c for c in completions if c.error_code != "over_limit")
         failures = [f"{c.call.arm} failed: {c.error}" for c in made if not c.ok]
         stand_ins = [
@@ -50,7 +65,8 @@ class Answer:
             if c.stood_in_for
         ]
         limits = [str(c.error) for c in completions if c.error_code == "over_limit"]
-        own = self.notes if made else ()  # they speak of experts that were asked
+        # They speak of experts that were asked, or of why none was.
+        own = self.notes if made or self.abstained else ()
         notes = tuple(dict.fromkeys((*own, *stand_ins, *failures, *limits)))
         return replace(self, completions=made, notes=notes)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from routers.composer import (
     Composer,
     Leading,
     Usual,
+    Weighing,
     blind_composers,
     form_of,
     whole_composer,
@@ -89,14 +91,17 @@ class RememberedComposer:
         self._composer = composer
         self._known: dict[tuple[str, tuple[Arm, ...]], Leading] = {}
 
-    def leading(
-        self, question: str, completions: Sequence[Completion], scores: QueryScores
-    ) -> Leading:
+    def weighing(self, question: str, scores: QueryScores) -> Weighing:
         """As the composer's; recorded completions of an arm are always the same one."""
-        key = question, tuple(c.call.arm for c in completions)
-        if key not in self._known:
-            self._known[key] = self._composer.leading(question, completions, scores)
-        return self._known[key]
+        weigh = cache(lambda: self._composer.weighing(question, scores))
+
+        def leading(completions: Sequence[Completion]) -> Leading:
+            key = question, tuple(c.call.arm for c in completions)
+            if key not in self._known:
+                self._known[key] = weigh()(completions)
+            return self._known[key]
+
+        return leading
 
 
 def _prior(

@@ -1,60 +1,57 @@
 """Conclave itself: experts, router, policies and ledger put together.
 
-One object answers for every door (REST, CLI, batch): decide, run the strategy with a driver, record
-every call as it happens and every decision with its reasons.
+One object answers for every door (REST, CLI, MCP, batch): decide, run the strategy with a driver,
+record every call as it happens and every decision with its reasons. What is known is in
+``knowledge``, who is asked is decided in ``deciding``, and decisions become strategies in
+``opening``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from itertools import islice
-from pathlib import Path
 from typing import cast
-from uuid import uuid4
 
-import numpy as np
-
-from experts.cards import ExpertCard
-from experts.errors import (
-    ContextTooLong,
-    DataError,
-    ExpertFailure,
-    LimitReached,
-    NotFitted,
-    UnknownExpert,
-    UserError,
-)
-from experts.expert import Expert, LoadingExpert, Pool, ReplaceableExpert
-from experts.values import Arm, Call, Completion, Delta, Query
+from experts.errors import DataError, NotFitted, UnknownDecision
+from experts.expert import Expert, Pool
+from experts.values import Completion, Delta, Query
 from orchestrator.answer import Answer
-from orchestrator.config import Config, PolicySettings
+from orchestrator.config import Config, ExplorationSettings, LearningSettings, PolicySettings
+from orchestrator.conversations import Conversations
+from orchestrator.deciding import Decider
 from orchestrator.decision import Decision, Result
 from orchestrator.drivers.calling import Recorder
-from orchestrator.drivers.live import run_live, stream_live
+from orchestrator.drivers.live import OnAsked, run_live, stream_live
 from orchestrator.drivers.run import Recall, Run
-from orchestrator.drivers.wave import MayAsk, run_waves
+from orchestrator.drivers.wave import Helping, MayAsk, run_waves
 from orchestrator.fitted import Fitted
+from orchestrator.intake import Intake
+from orchestrator.keywords import KeywordStep
+from orchestrator.knowledge import Changed, Knowledge
+from orchestrator.learning.exploring import Explorer
+from orchestrator.learning.learner import Learner
 from orchestrator.ledger import Ledger
+from orchestrator.named_plans import check_named_plans
+from orchestrator.opening import Opener
 from orchestrator.pool import make_experts
+from orchestrator.recalling import recall_from
 from orchestrator.records import answer_row, decision_row
-from orchestrator.strategies import make_strategy
-from orchestrator.strategies.single import only
-from routers.loads import Load, share_loads
-from routers.policy import choose_plan
+from orchestrator.states import Load, StateSource, load_fitted, load_shipped
+from routers.policy import ABSTAIN
 from skills.embedders import Embedder, make_embedder
+from skills.taxonomy import Taxonomy
 
 IN_FLIGHT = 1024
 """Queries that are worked on at a time, where many come: large enough that every expert's batches
 are, small enough for memory and for what a kill can interrupt."""
+IN_FLIGHT_BYTES = 64 << 20
+"""Of their lines, where these come from a file: four megabytes a line are allowed."""
 _BLOCK = 256
 """Queries that are decided about together, so that the first experts need not wait for the rest."""
-_LOAD_BYTES_PER_S = 1e9
-"""Of a model that was never loaded here: about what a disk of a cloud machine reads."""
-SHIPPED_STATE = Path(__file__).parent.parent / "routers" / "bundled"
 
 
 class Conclave:
@@ -69,39 +66,59 @@ class Conclave:
         fitted: Fitted | NotFitted,
         policies: Mapping[str, PolicySettings],
         host_usd_per_s: float,
+        keyword_step: KeywordStep | None = None,
+        learning: LearningSettings | None = None,
+        exploration: ExplorationSettings | None = None,
+        changed: Changed | None = None,
     ) -> None:
+        """keyword_step: whom to ask for keywords before a policy decides who answers. changed:
+        asked now and then for another fitted state."""
         self.experts, self.ledger, self.embedder = experts, ledger, embedder
-        self.fitted, self.policies = fitted, policies
-        self.host_usd_per_s = host_usd_per_s
+        self.policies, self.host_usd_per_s = policies, host_usd_per_s
         self.pool = Pool.of(experts.values())
+        self._versions = self.pool.versions
+        self.conversations = Conversations()
+        self.explorer = Explorer(exploration or ExplorationSettings(), ledger, self.pool)
+        self.knowledge = Knowledge(
+            fitted,
+            ledger,
+            versions=self._versions,
+            embed=embedder.embed,
+            settings=learning or LearningSettings(),
+            changed=changed,
+        )
+        self.decider = Decider(
+            experts=experts,
+            pool=self.pool,
+            knowledge=self.knowledge,
+            ledger=ledger,
+            conversations=self.conversations,
+            policies=policies,
+            embed=embedder.embed,
+            host_usd_per_s=host_usd_per_s,
+            counts=self.explorer.is_on,
+        )
+        self.opener = Opener(self.decider, keyword_step)
 
     @classmethod
     def from_config(cls, config: Config, *, ledger: Ledger | None = None) -> Conclave:
         """Everything from configuration; an unfitted pool still answers by expert name."""
-        return cls._made(config, load_fitted, ledger or Ledger(config.ledger_path))
+        return cls._made(config, load_fitted, ledger or Ledger(config.ledger_path), learns=True)
 
     @classmethod
     def shipped(cls, config: Config, *, ledger: Ledger) -> Conclave:
-        """Like ``from_config``, with the shipped fitted state, whatever the owner has fitted."""
-
-        def load(config: Config, pool: Pool, embedder: Embedder) -> Fitted:
-            return Fitted.load(SHIPPED_STATE, pool, embedder.name)
-
-        return cls._made(config, load, ledger)
+        """Like ``from_config``, with the shipped fitted state, whatever the owner has fitted, and
+        whatever was learned since."""
+        return cls._made(config, load_shipped, ledger, learns=False)
 
     @classmethod
-    def _made(
-        cls, config: Config, load: Callable[[Config, Pool, Embedder], Fitted], ledger: Ledger
-    ) -> Conclave:
+    def _made(cls, config: Config, load: Load, ledger: Ledger, *, learns: bool) -> Conclave:
         experts = make_experts(config)
-        embedder = make_embedder(config.embedder)
-        try:
-            loaded = load(config, Pool.of(experts.values()), embedder)
-            fitted: Fitted | NotFitted = (
-                loaded if config.shortcut else replace(loaded, shortcut=None)
-            )
-        except NotFitted as reason:
-            fitted = reason
+        pool, embedder = Pool.of(experts.values()), make_embedder(config.embedder)
+        states = StateSource(config, pool, embedder, load)
+        fitted = states.now()
+        known = fitted if isinstance(fitted, Fitted) else None
+        check_named_plans(config.all_policies, pool, known)
         return cls(
             experts,
             ledger,
@@ -109,104 +126,98 @@ class Conclave:
             fitted=fitted,
             policies=config.all_policies,
             host_usd_per_s=config.host_usd_per_s,
+            keyword_step=_keyword_step(config, pool, known, embedder),
+            learning=config.learning if learns else LearningSettings(enabled=False),
+            exploration=config.exploration if learns else None,
+            changed=states.changed if learns else None,
         )
+
+    # What is known.
+
+    @property
+    def fitted(self) -> Fitted | NotFitted:
+        """The state in use, or why there is none. It can be set: see ``Knowledge.fitted``."""
+        return self.knowledge.fitted
+
+    @fitted.setter
+    def fitted(self, fitted: Fitted | NotFitted) -> None:
+        self.knowledge.fitted = fitted
+
+    @property
+    def learner(self) -> Learner | None:
+        """What was learned since the fit; None where nothing is fitted."""
+        return self.knowledge.learner
+
+    def learn(self) -> None:
+        """See ``Knowledge.learn``: not on the event loop."""
+        self.knowledge.learn()
+
+    def require_fitted(self) -> Fitted:
+        """Raises NotFitted with the reason, and who can be asked all the same."""
+        return self.decider.require_learner().fitted
 
     # Deciding.
 
+    def check(self, query: Query, target: str) -> None:
+        """See ``Decider.check``."""
+        self.decider.check(query, target)
+
     def decide(self, queries: Sequence[Query], target: str) -> list[Decision]:
-        """A decision for each query, taken together; ``target`` is a policy or an expert, as
-        ``check`` has found.
-
-        The time it takes is charged to the queries in equal parts.
-        """
-        if target in self.experts:
-            return [
-                Decision(
-                    decision_id=_new_id("dec"), query=q, policy=target, choice=None, scores=None
-                )
-                for q in queries
-            ]
-        fitted = self.require_fitted()
-        started = time.perf_counter()
-        n_chars = np.array([sum(len(m.content) for m in q.messages) for q in queries])
-        scores = fitted.score([q.text for q in queries], n_chars, self.embedder.embed)
-        prices_usd = [q.fallback_price_usd for q in queries]
-        shares = share_loads(scores, prices_usd, self._loads_to_come())
-        may_stand_in = self._may_stand_in()
-        chosen = []
-        for i, query in enumerate(queries):
-            row = scores.row(i).allowed(query.limits.experts)
-            # Limits are on tokens' dollars, so they are looked at before loads are added.
-            row = row.affordable(query.limits.max_cost_usd).with_loads(shares[i])
-            row = replace(row, may_stand_in=may_stand_in)
-            chosen.append((query, row, choose_plan(query, row, fitted.outlooks)))
-        router_s = (time.perf_counter() - started) / len(queries)
-        return [
-            Decision(
-                decision_id=_new_id("dec"),
-                query=query,
-                policy=target,
-                choice=choice,
-                scores=row,
-                router_cost_usd=router_s * self.host_usd_per_s,
-                router_s=router_s,
-            )
-            for query, row, choice in chosen
-        ]
-
-    def _loads_to_come(self) -> dict[str, Load]:
-        """Of experts that are not loaded."""
-        loads = {}
-        for name, expert in self.experts.items():
-            outlook = expert.load_outlook() if isinstance(expert, LoadingExpert) else None
-            if outlook is not None:
-                load_s = outlook.load_s
-                if load_s is None:
-                    load_s = self._recorded_load_s(expert.card)
-                loads[name] = Load(
-                    outlook=outlook, load_s=load_s, usd_per_s=expert.card.prices.load_usd_per_s
-                )
-        return loads
-
-    def _may_stand_in(self) -> dict[str, frozenset[str]]:
-        """By expert, who can answer in its place."""
-        return {
-            name: expert.stand_ins
-            for name, expert in self.experts.items()
-            if isinstance(expert, ReplaceableExpert) and expert.stand_ins
-        }
-
-    def _recorded_load_s(self, card: ExpertCard) -> float:
-        """The quickest of the last loads, or what reading its bytes takes."""
-        # The first load of a process pays for imports of seconds, which are not that expert's.
-        recorded = self.ledger.load_times_s(card.name, card.version)
-        return min(recorded, default=(card.memory_bytes or 0) / _LOAD_BYTES_PER_S)
+        """See ``Decider.decide``."""
+        return self.decider.decide(queries, target)
 
     def route(self, query: Query, target: str, *, source: str) -> Decision:
         """Decide about one query and record it, without asking anyone."""
         return self._opened([query], target, source)[0]
 
+    def _route_to_answer(
+        self, query: Query, target: str, source: str, recalls_since_s: float | None
+    ) -> Decision:
+        """As ``route``; it may become an exploration. Not where calls may have been paid already by
+        a process that was killed: exploring now what was not explored then would pay twice."""
+        return self._opened([query], target, source, may_explore=recalls_since_s is None)[0]
+
     # Answering.
 
     async def answer(
-        self, query: Query, target: str, *, source: str, recalls: bool = False
+        self,
+        query: Query,
+        target: str,
+        *,
+        source: str,
+        recalls_since_s: float | None = None,
+        on_decision: Callable[[Decision], None] = lambda decision: None,
+        on_asked: OnAsked = lambda calls: None,
+        on_calls: Recorder = lambda completions: None,
     ) -> Result:
-        """Decide and answer one query. recalls: as ``answer_each``."""
+        """Decide and answer one query. on_decision: told before anyone is asked. on_asked: as
+        ``run_live``. recalls_since_s, on_calls: as ``answer_each``."""
         started = time.perf_counter()
         # Embedding a question is milliseconds of computing: not on the event loop.
-        decision = await asyncio.to_thread(self.route, query, target, source=source)
-        run = self._run(decision, self._recall([query]) if recalls else None)
-        answer = await run_live(run, self.experts, self._recorder(decision))
+        decision = await asyncio.to_thread(
+            self._route_to_answer, query, target, source, recalls_since_s
+        )
+        on_decision(decision)
+        run = self.run_of(decision, self._recall([query], recalls_since_s))
+        to_ledger = self._recorder(decision)
+
+        def record(completions: Sequence[Completion]) -> None:
+            to_ledger(completions)
+            on_calls(completions)
+
+        answer = await run_live(run, self.experts, record, on_asked=on_asked)
         return self._closed(decision, answer, started)
 
     async def stream(
-        self, query: Query, target: str, *, source: str, recalls: bool = False
+        self, query: Query, target: str, *, source: str, recalls_since_s: float | None = None
     ) -> AsyncGenerator[Delta | Result]:
-        """Deltas of the answer, then the result. Closing the iterator frees all work. recalls: as
-        ``answer_each``."""
+        """Deltas of the answer, then the result. Closing the iterator frees all work.
+        recalls_since_s: as ``answer_each``."""
         started = time.perf_counter()
-        decision = await asyncio.to_thread(self.route, query, target, source=source)
-        run = self._run(decision, self._recall([query]) if recalls else None)
+        decision = await asyncio.to_thread(
+            self._route_to_answer, query, target, source, recalls_since_s
+        )
+        run = self.run_of(decision, self._recall([query], recalls_since_s))
         pieces = stream_live(run, self.experts, self._recorder(decision))
         async with aclosing(pieces) as stream:
             async for piece in stream:
@@ -243,38 +254,48 @@ class Conclave:
         *,
         source: str,
         in_flight: int = IN_FLIGHT,
+        in_flight_bytes: float = math.inf,
+        n_bytes_of: Callable[[Query], int] = lambda query: 0,
         may_ask: MayAsk = lambda calls: True,
         on_calls: Recorder = lambda completions: None,
-        recalls: bool = False,
+        recalls_since_s: float | None = None,
     ) -> AsyncGenerator[Result]:
         """Results as they come of queries with their targets, taken from ``asked`` (in a thread)
-        as there is room: however many there are, ``in_flight`` are in memory.
+        as there is room: however many there are, ``in_flight`` are in memory, of
+        ``in_flight_bytes`` together (``n_bytes_of`` each), and one that is larger goes alone.
 
         may_ask: see ``run_waves``; a query that is held back to the end has no result. on_calls:
-        told of every completion after the ledger. recalls: calls that the ledger has of a query of
-        that id, of the weights that the pool has now, are not made again. Closing the iterator
-        stops the experts; what they spent is recorded. Two queries must not have one id.
+        told of every completion after the ledger. recalls_since_s: calls that the ledger has of a
+        query of that id, since that time (Unix seconds) and of the weights that the pool has now,
+        are not made again; None makes all. Closing the iterator stops the experts; what they spent
+        is recorded. Two queries must not have one id.
         """
-        coming = iter(asked)
+        coming = Intake(asked, lambda item: n_bytes_of(item[0]))
         opened: dict[Run, tuple[Decision, float]] = {}
+        n_bytes: dict[Run, int] = {}
         decision_of: dict[str, str] = {}
 
-        def open_next(n: int) -> list[tuple[Decision, Run]]:
-            return self._open_block(list(islice(coming, min(n, _BLOCK))), source, recalls)
+        def open_next(n: int, room: float) -> tuple[list[tuple[Decision, Run]], bool]:
+            taken, is_last = coming.take(min(n, _BLOCK), room, at_least=not opened)
+            return self._open_block(taken, source, recalls_since_s), is_last
 
-        async def more(n: int) -> list[Run]:
+        async def more(n: int) -> Helping:
             started = time.perf_counter()
+            room = in_flight_bytes - sum(n_bytes.values())
+            if opened and room < in_flight_bytes / 4:  # in large helpings, as by number
+                return Helping((), is_last=False)
             # Embedding is milliseconds a question: not on the event loop.
-            work = asyncio.create_task(asyncio.to_thread(open_next, n))
+            work = asyncio.create_task(asyncio.to_thread(open_next, n, room))
             try:
-                block = await asyncio.shield(work)
+                block, is_last = await asyncio.shield(work)
             except asyncio.CancelledError:
                 await asyncio.wait([work])  # a thread cannot be cancelled, and it uses the ledger
                 raise
             for decision, run in block:
                 opened[run] = decision, started
+                n_bytes[run] = n_bytes_of(decision.query)
                 decision_of[decision.query.query_id] = decision.decision_id
-            return [run for _, run in block]
+            return Helping([run for _, run in block], is_last)
 
         def record(completions: Sequence[Completion]) -> None:
             self._record(completions, decision_of)
@@ -286,94 +307,56 @@ class Conclave:
                 results = []
                 for run in answered:
                     decision, started = opened.pop(run)
+                    del n_bytes[run]
                     del decision_of[decision.query.query_id]
                     results.append(_result(decision, cast(Answer, run.answer), started))
                 self.ledger.add_answers([answer_row(result) for result in results])
                 for result in results:
                     yield result
 
-    def check(self, query: Query, target: str) -> None:
-        """Raises UserError for a query that cannot be asked of this pool, before anything is
-        recorded or paid: an unknown target, experts that are unknown or forbid it, a policy while
-        nothing is fitted."""
-        if target not in self.experts:
-            if target not in self.policies:
-                raise UnknownExpert(
-                    target, [*self.policies, *self.experts], what="model (policy or expert)"
-                )
-            self.require_fitted()
-        self._check_extra(query, target)
-        allowed = query.limits.experts
-        for name in allowed or ():
-            self.pool.card(name)  # raises with the nearest names
-        if allowed and target in self.experts and target not in allowed:
-            raise LimitReached(
-                f"The model is the expert {target!r}, but only {', '.join(sorted(allowed))} may be "
-                "asked. Name one of these, or a policy such as conclave."
-            )
-
-    def _check_extra(self, query: Query, target: str) -> None:
-        """Fields that only some experts take are refused by name, never dropped in silence."""
-        takes = self.pool.card(target).takes if target in self.experts else frozenset[str]()
-        for name, _ in query.sampling.extra:
-            if name not in takes:
-                who = [card.name for card in self.pool.cards if name in card.takes]
-                kinds = "openai and litellm may, of kind vllm unless they have `guided: false`"
-                advice = (
-                    f"Name one of these as the model: {', '.join(who)}."
-                    if who
-                    else f"No expert here takes it (those of kind {kinds})."
-                )
-                raise UserError(f"{name}: is not supported by {target!r}; leave it out. {advice}")
-
     def _open_block(
-        self, asked: Sequence[tuple[Query, str]], source: str, recalls: bool
+        self, asked: Sequence[tuple[Query, str]], source: str, recalls_since_s: float | None
     ) -> list[tuple[Decision, Run]]:
         """Decide about queries of several targets; their runs, in any order."""
         by_target: dict[str, list[Query]] = {}
         for query, target in asked:
             by_target.setdefault(target, []).append(query)
-        recall = self._recall([query for query, _ in asked]) if recalls else None
+        recall = self._recall([query for query, _ in asked], recalls_since_s)
+        self.learn()
+        may_explore = recalls_since_s is None
         return [
-            (decision, self._run(decision, recall))
+            (decision, self.run_of(decision, recall))
             for target, queries in by_target.items()
-            for decision in self._opened(queries, target, source)
+            for decision in self._opened(queries, target, source, may_explore=may_explore)
         ]
 
-    def _opened(self, queries: Sequence[Query], target: str, source: str) -> list[Decision]:
+    def _opened(
+        self, queries: Sequence[Query], target: str, source: str, *, may_explore: bool = False
+    ) -> list[Decision]:
         for query in queries:
             self.check(query, target)
         decisions = self.decide(queries, target)
+        if may_explore and self.decider.may_explore(target):
+            decisions = [self.explorer.considered(d) for d in decisions]
         self.ledger.add_decisions(queries, [decision_row(d) for d in decisions], source=source)
         return decisions
 
-    def _recall(self, queries: Sequence[Query]) -> Recall:
-        """What the ledger has of these queries' calls, of the weights that the pool has now."""
-        versions = self.pool.versions
-        known = {
-            _identity(_as_asked(recorded.completion)): recorded.completion
-            for recorded in self.ledger.completions_of([q.query_id for q in queries])
-            if versions.get(recorded.completion.call.arm.expert) == recorded.version
-        }
+    def run_of(
+        self, decision: Decision, recall: Recall | None = None, *, keywords_first: bool = True
+    ) -> Run:
+        """See ``Opener.run_of``."""
+        return self.opener.run_of(decision, recall, keywords_first=keywords_first)
 
-        def recall(call: Call) -> Completion | None:
-            found = known.get(_identity(call))
-            return found and replace(found, call=replace(call, arm=found.call.arm))
-
-        return recall
-
-    def _run(self, decision: Decision, recall: Recall | None = None) -> Run:
-        query = decision.query
-        recall = recall or (lambda call: None)
-        if decision.choice is None or decision.scores is None:
-            return Run(only(query, Arm(decision.policy)), query.limits, self.pool, recall)
-        fitted = self.require_fitted()
-        strategy = make_strategy(decision.choice.plan, fitted.confidence.p_right, fitted.composer)
-        return Run(strategy(query, decision.scores, self.pool), query.limits, self.pool, recall)
+    def _recall(self, queries: Sequence[Query], since_s: float | None) -> Recall | None:
+        """None where nothing is to be recalled."""
+        if since_s is None:
+            return None
+        return recall_from(self.ledger, queries, since_s=since_s, versions=self._versions)
 
     def _closed(self, decision: Decision, answer: Answer, started: float) -> Result:
         result = _result(decision, answer, started)
         self.ledger.add_answers([answer_row(result)])
+        self.conversations.answered(decision.query, result.answer)
         return result
 
     def _recorder(self, decision: Decision) -> Recorder:
@@ -384,72 +367,40 @@ class Conclave:
         self.ledger.add_calls(
             completions,
             [decision_of[c.call.query_id] for c in completions],
-            versions=self.pool.versions,
+            versions=self._versions,
         )
 
-    def require_fitted(self) -> Fitted:
-        """Raises NotFitted with the reason, and who can be asked all the same."""
-        if isinstance(self.fitted, NotFitted):
-            raise NotFitted(
-                f"{self.fitted} Until then ask an expert by name: {', '.join(self.experts)}."
-            )
-        return self.fitted
+    def feedback(
+        self, decision_id: str, verdict: float, comment: str | None, *, caller: str = ""
+    ) -> None:
+        """Record whether an answer was right, and learn of it. Blocks on the ledger.
 
-
-def load_fitted(config: Config, pool: Pool, embedder: Embedder) -> Fitted:
-    """The owner's fitted state or, if the pool is the bundled one, the shipped one.
-
-    Raises NotFitted, with what is wrong with the owner's.
-    """
-    try:
-        return Fitted.load(config.fitted_dir, pool, embedder.name)
-    except NotFitted as own:
-        try:
-            return Fitted.load(SHIPPED_STATE, pool, embedder.name)
-        except NotFitted as shipped:
-            raise NotFitted(f"{own} The shipped state does not serve: {shipped}") from None
-
-
-def raise_if_failed(answer: Answer) -> None:
-    """Turn an answer without text into the error that explains it; abstaining is no error."""
-    if answer.succeeded or answer.abstained:
-        return
-    errors = [c for c in answer.completions if not c.ok]
-    if not errors:
-        raise LimitReached(
-            f"Nobody could be asked: {'; '.join(answer.notes)}. Raise the limit, or leave it out."
-        )
-    if all(c.error_code == "context_too_long" for c in errors):
-        raise ContextTooLong(
-            "The conversation is too long for every expert that may answer: "
-            + "; ".join(str(c.error) for c in errors)
-            + ". Shorten it, or allow an expert with a longer context."
-        )
-    if all(c.error_code == "refused" for c in errors):
-        raise UserError(
-            "Whoever was asked refuses this request: "
-            + "; ".join(f"{c.call.arm}: {c.error}" for c in errors)
-            + ". Asking again will not help; change it."
-        )
-    raise ExpertFailure("; ".join(answer.notes) or "No expert answered.")
-
-
-def _new_id(prefix: str) -> str:
-    return f"{prefix}-{uuid4().hex[:16]}"
+        verdict: in [0, 1]. caller: digest of who says so. Raises UnknownDecision, and
+        sqlite3.OperationalError where the ledger cannot be written now.
+        """
+        if not self.ledger.add_feedback(decision_id, verdict, comment, caller=caller):
+            raise UnknownDecision(decision_id)
+        self.learn()
 
 
 def _result(decision: Decision, answer: Answer, started: float) -> Result:
-    if answer.abstained and decision.choice:
+    if answer.abstained and decision.choice and decision.choice.plan == ABSTAIN:
         answer = replace(answer, notes=(decision.choice.reason,))
+    decision = answer.decision or decision
     return Result(decision=decision, answer=answer, latency_s=time.perf_counter() - started)
 
 
-def _as_asked(completion: Completion) -> Call:
-    """The call as it was made, whoever answered."""
-    return replace(completion.call, arm=completion.asked)
-
-
-def _identity(call: Call) -> tuple[str, Arm, int, float, int]:
-    """What a recorded call must have in common with one that is to be made."""
-    sampling = call.sampling
-    return call.query_id, call.arm, call.sample, sampling.temperature, sampling.seed
+def _keyword_step(
+    config: Config, pool: Pool, fitted: Fitted | None, embedder: Embedder
+) -> KeywordStep | None:
+    if config.keywords is None or not config.keywords.first_step:
+        return None
+    pool.card(config.keywords.expert)  # raises with the nearest names
+    if fitted is None:
+        return None
+    return KeywordStep(
+        settings=config.keywords,
+        skills=fitted.router.annotator_.skills,
+        taxonomy=Taxonomy.load(config.taxonomy),
+        embedder=embedder,
+    )

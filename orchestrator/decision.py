@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from experts.values import Query
 from orchestrator.answer import Answer
+from orchestrator.fitted import Fitted
 from orchestrator.strategies.asking import by_objective
+from routers.exploration import Exploration
+from routers.plans import Plan
 from routers.policy import Choice
-from routers.scores import LoadShare, QueryScores
+from routers.scores import LoadShare, QueryScores, ReadPrefix
 from routers.stand_ins import stand_ins
 
 
@@ -25,6 +28,16 @@ class Decision:
     scores: QueryScores | None
     router_cost_usd: float = 0.0
     router_s: float = 0.0
+    exploration: Exploration | None = None
+    """Whether and whom to explore; None where nobody may be explored."""
+    instead_of: Plan | None = None
+    """The plan that an exploration takes the place of."""
+    fitted: Fitted | None = field(default=None, repr=False, compare=False)
+    """The state that it was taken by, and is carried out with."""
+    state: str | None = None
+    """Its id."""
+    before_keywords: Plan | None = None
+    """The plan before an LLM named keywords; None where it named none, or was not asked."""
 
     def explain(self) -> dict[str, Any]:
         """JSON-ready: skills, beliefs per arm, plan, reason, plans considered."""
@@ -40,10 +53,14 @@ class Decision:
             "policy": self.policy,
             "plan": str(self.choice.plan),
             "reason": self.choice.reason,
-            "p_correct": round(self.choice.p_correct, 4),
+            "p_correct": None if self.choice.p_correct is None else round(self.choice.p_correct, 4),
             "expected_cost_usd": self.choice.cost_usd,
             "fallback_price_usd": self.query.fallback_price_usd,
             **_beliefs(self.scores),
+            **_learned(self.scores),
+            **self._exploration(),
+            **({"before_keywords": str(self.before_keywords)} if self.before_keywords else {}),
+            **({"state": self.state} if self.state else {}),
             **self._stand_ins(self.choice, self.scores),
             "considered": [
                 {
@@ -57,6 +74,16 @@ class Decision:
             "router_cost_usd": self.router_cost_usd,
             "router_s": round(self.router_s, 6),
         }
+
+    def _exploration(self) -> dict[str, Any]:
+        if self.exploration is None:
+            return {}
+        e = self.exploration
+        told: dict[str, Any] = {"propensity": e.propensity}
+        if e.arm is not None:
+            told |= {"arm": str(e.arm), "reserved_usd": e.reserved_usd}
+            told |= {"instead_of": str(self.instead_of)}
+        return {"exploration": told}
 
     def _stand_ins(self, choice: Choice, scores: QueryScores) -> dict[str, Any]:
         """Who may answer in the place of the one that is asked first; nothing where nobody may."""
@@ -81,10 +108,33 @@ def _beliefs(scores: QueryScores) -> dict[str, Any]:
                 "sd": round(float(scores.sd[i]), 4),
                 "cost_usd": float(scores.cost_usd[i]),
                 "latency_s": round(float(scores.latency_s[i]), 4),
+                **_shift(scores, i),
                 **_load(scores.loads.get(scores.arms[i].expert)),
+                **_prefix(scores.prefixes.get(scores.arms[i])),
             }
             for i in order
         ],
+    }
+
+
+def _shift(scores: QueryScores, i: int) -> dict[str, Any]:
+    """Only of arms that outcomes since the fit have moved."""
+    if not (shift := scores.shift_since_fit)[i]:
+        return {}
+    fitted = float(scores.p_fitted[i])
+    return {"p_fitted": round(fitted, 4), "shift": round(float(shift[i]), 4)}
+
+
+def _learned(scores: QueryScores) -> dict[str, Any]:
+    """In words, which beliefs outcomes since the fit have moved."""
+    shift, before = scores.shift_since_fit, scores.p_fitted
+    if not shift.any():
+        return {}
+    most = int(abs(scores.p_correct - before).argmax())
+    return {
+        "learned": f"outcomes since the fit moved {int((shift != 0).sum())} of "
+        f"{len(scores.arms)} arms; most {scores.arms[most]}, {shift[most]:+.2f} in log-odds: "
+        f"{before[most]:.2f} to {scores.p_correct[most]:.2f}"
     }
 
 
@@ -100,6 +150,18 @@ def _load(share: LoadShare | None) -> dict[str, Any]:
         "says": str(share),
     }
     return {"load": told}
+
+
+def _prefix(prefix: ReadPrefix | None) -> dict[str, Any]:
+    """Only of arms that have read the conversation before."""
+    if prefix is None:
+        return {}
+    told = {
+        "cached_tokens": round(prefix.n_tokens),
+        "saves_usd": prefix.saves_usd,
+        "says": str(prefix),
+    }
+    return {"prefix": told}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,12 +6,14 @@ headers. Whether an architecture is known to that vLLM only a start can tell.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import subprocess
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from experts.vllm.checkpoint import Checkpoint
 from experts.vllm.slot import Servable
@@ -24,7 +26,10 @@ import importlib.metadata as metadata, importlib.util as util
 names = metadata.packages_distributions().get("vllm") or ["vllm"]
 print(names[0], metadata.version(names[0]) if util.find_spec("vllm") else "")
 """
+_ROUND_S = 30
+"""What is advised is a multiple of it."""
 _MEMORY_SHARE = "--gpu-memory-utilization"
+_MOST_CALLS = "--max-num-seqs"
 _SPREAD = ("--tensor-parallel-size", "-tp", "--pipeline-parallel-size", "-pp")
 
 
@@ -92,7 +97,25 @@ def doubts_about(
     return [
         *_doubts_about_sleep(settings, models, machine),
         *_doubts_about_shares(settings, machine),
+        *_doubts_about_concurrency(settings, models),
         *_doubts_about_models(models),
+    ]
+
+
+def doubts_about_time(
+    settings: VLLMSettings, *, timeout_s: float | None, start_s: float
+) -> list[str]:
+    """Whether calls would be given up while their engine still starts. timeout_s: of each call, as
+    the configuration limits it; it counts waiting and loading. start_s: expected of a start."""
+    needed_s = (settings.max_wait_s or 0.0) + start_s
+    if timeout_s is None or timeout_s >= needed_s:
+        return []
+    waits = f"`max_wait_s: {settings.max_wait_s:g}` and " if settings.max_wait_s else ""
+    enough_s = math.ceil(needed_s / _ROUND_S + 1) * _ROUND_S
+    return [
+        f"`timeout_s: {timeout_s:g}` under `limits:` counts the seconds that a call waits for its "
+        f"engine, too, and {waits}a start that takes about {start_s:.0f} s are more: calls would "
+        f"be given up unanswered. Set it to {enough_s} or more"
     ]
 
 
@@ -134,6 +157,23 @@ def _doubts_about_shares(settings: VLLMSettings, machine: Machine) -> list[str]:
             for slot in slots
         )
     ]
+
+
+def _doubts_about_concurrency(settings: VLLMSettings, models: Mapping[str, Servable]) -> list[str]:
+    """Calls that wait within an engine wait out of every policy's sight."""
+    found = []
+    of_models = {model.args: name for name, model in models.items() if not model.base}
+    for i, slot in enumerate(settings.slots):
+        for args, name in of_models.items():
+            most = _last_number((*args, *settings.args, *slot.args), _MOST_CALLS)
+            if most is not None and most < slot.concurrency:
+                found.append(
+                    f"slot {i} gives {name} {slot.concurrency} calls at once (`concurrency`), and "
+                    f"its engine takes {most} ({_MOST_CALLS}): the others wait where no policy "
+                    "sees them. Make them equal"
+                )
+                break
+    return found
 
 
 def _doubts_about_models(models: Mapping[str, Servable]) -> list[str]:
@@ -209,7 +249,15 @@ def _all_arguments(settings: VLLMSettings) -> list[str]:
 
 
 def _asked_context(model: Servable) -> int:
-    words = list(model.args)
-    if "--max-model-len" not in words:
-        return 0
-    return int(words[words.index("--max-model-len") + 1])
+    return _last_number(model.args, "--max-model-len") or 0
+
+
+def _last_number(args: Sequence[str], flag: str) -> int | None:
+    """The value of a flag, which may be a word of its own; the last one counts. None where there is
+    none, or it is no whole number."""
+    said = None
+    for word, following in pairwise((*args, "")):
+        name, equals, value = word.partition("=")
+        if name.replace("_", "-") == flag:
+            said = value if equals else following
+    return int(said) if said is not None and said.isdigit() else None

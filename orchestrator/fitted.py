@@ -11,7 +11,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,17 +19,22 @@ import numpy as np
 
 from experts.errors import NotFitted
 from experts.expert import Pool
+from experts.values import Arm
 from routers.category import CategoryRouter
+from routers.competency import Competency
 from routers.composer import Composer
 from routers.confidence import AnswerConfidence
-from routers.outcomes import Features
+from routers.online import Shifts
 from routers.plans import PlanOutlooks
 from routers.scores import Scores
 from routers.shortcut import Shortcut
+from skills.annotate import Annotation
+from skills.annotators import AnnotatorKind
 
-_FORMAT = 2
+_FORMAT = 3
 _SHORTCUT = "shortcut."
 _COMPOSER = "composer."
+_USE = "use."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,6 +48,10 @@ class Fitted:
     """Spares clear questions the encoder; None where it did not prove itself."""
     composer: Composer | None = None
     """Weighs answers and plans waves; None where there was nothing to learn of that."""
+    annotator: AnnotatorKind = "neighbours"
+    """Who annotates questions, and labelled those that came without a skill."""
+    aggregator: Arm | None = None
+    """Who puts answers together best (``conclave fit aggregator``); None where nobody measured."""
     embedder: str
     """Name of the embedder whose vectors the router was fitted on."""
     category_of: Mapping[str, str]
@@ -50,6 +59,32 @@ class Fitted:
     """Version of each expert's weights, by name."""
     report: Mapping[str, Any]
     """What fitting saw and measured: numbers of outcomes, ledger position, calibration error."""
+    shifts: Shifts | None = None
+    """What outcomes of use, up to that position, add to what was fitted on recorded ones."""
+
+    @property
+    def state_id(self) -> str:
+        """Which beliefs these are: the same after saving and loading, and with another aggregator;
+        others after another fit. What decisions believed is known by it."""
+        seen = {k: v for k, v in self.report.items() if k != "aggregator"}
+        about = json.dumps([seen, dict(self.versions)], sort_keys=True, default=float)
+        digest = hashlib.blake2b(about.encode(), digest_size=8)
+        profiles = self.router.profiles_
+        for array in (profiles.successes, profiles.trials):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        if self.shifts is not None:
+            digest.update(np.ascontiguousarray(self.shifts.logits).tobytes())
+        return digest.hexdigest()
+
+    @property
+    def competency(self) -> Competency:
+        """Right minus wrong answers per arm and skill."""
+        profiles = self.router.profiles_
+        return Competency(
+            arms=self.router.arms_,
+            skills=profiles.skills,
+            margin=2 * profiles.successes - profiles.trials,
+        )
 
     def score(
         self,
@@ -61,8 +96,20 @@ class Fitted:
 
         n_chars: (n_queries,) length of the whole conversation.
         """
+        annotation, is_general = self.annotate(texts, embed)
+        scores = self.router.score_annotated(annotation, is_general, n_chars)
+        if self.shifts is None:
+            return scores
+        moved = self.shifts.apply(scores)
+        return replace(moved, fitted_shift=moved.shift)
+
+    def annotate(
+        self, texts: Sequence[str], embed: Callable[[Sequence[str]], np.ndarray]
+    ) -> tuple[Annotation, np.ndarray]:
+        """Which skills, and (n_texts,) whether a question is a general one; over the router's
+        skills. Embeds as ``score``."""
         if self.shortcut is None:
-            return self.router.score(Features(embeddings=embed(texts), n_chars=n_chars))
+            return self.router.annotate(embed(texts))
         annotation, settled = self.shortcut.annotate(texts)
         is_general = np.zeros(len(texts), bool)
         if not settled.all():
@@ -71,7 +118,7 @@ class Fitted:
             encoded, is_general[open_rows] = self.router.annotate(vectors)
             annotation.p_skill[open_rows] = encoded.p_skill
             annotation.novelty[open_rows] = encoded.novelty
-        return self.router.score_annotated(annotation, is_general, n_chars)
+        return annotation, is_general
 
     def save(self, folder: Path) -> None:
         """Both files are written beside and moved into place: a crash leaves the old ones."""
@@ -81,6 +128,9 @@ class Fitted:
             arrays |= {f"{_SHORTCUT}{k}": v for k, v in self.shortcut.state().items()}
         if self.composer is not None:
             arrays |= {f"{_COMPOSER}{k}": v for k, v in self.composer.state().items()}
+        if self.shifts is not None:
+            names = ("logits", "n", "prior_n")
+            arrays |= {f"{_USE}{name}": getattr(self.shifts, name) for name in names}
         beside = folder / "router.npz.new"
         with beside.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
@@ -90,7 +140,9 @@ class Fitted:
             "router": digest,
             "versions": self.versions,
             "embedder": self.embedder,
+            "annotator": self.annotator,
             "report": self.report,
+            "aggregator": None if self.aggregator is None else str(self.aggregator),
             "category_of": self.category_of,
             "confidence": self.confidence.state(),
             "outlooks": self.outlooks.state(),
@@ -127,8 +179,12 @@ class Fitted:
                 f"{folder} was fitted with the embedder {about['embedder']!r}, not {embedder!r}. "
                 "Change `embedder:` back, or fit again: conclave fit"
             )
+        # People are in a pool to be asked by name; who fitted some with them gets them scored, too.
+        pool = Pool(
+            tuple(c for c in pool.cards if c.kind != "human" or c.name in about["versions"])
+        )
         prices = {arm: card.prices for card in pool.cards for arm in card.arms}
-        quick = _part(state, _SHORTCUT)
+        quick, use = _part(state, _SHORTCUT), _part(state, _USE)
         router = CategoryRouter(about["category_of"], prices).load_state(state)
         if set(router.arms_) != set(pool.arms):
             missing = sorted(map(str, set(pool.arms) - set(router.arms_)))
@@ -139,7 +195,8 @@ class Fitted:
                 + (f"; it knows {', '.join(gone)}, which you do not have" if gone else "")
                 + ". Record the missing outcomes and run: conclave fit"
             )
-        changed = [n for n, v in pool.versions.items() if about["versions"].get(n) != v]
+        scored, was = [card for card in pool.cards if card.arms], about["versions"]
+        changed = [card.name for card in scored if was.get(card.name) != card.version]
         if changed:
             raise NotFitted(
                 f"{folder} was fitted for other weights of {', '.join(changed)}. Record these and "
@@ -152,13 +209,16 @@ class Fitted:
             outlooks=PlanOutlooks.from_state(about["outlooks"]),
             composer=(
                 Composer.from_state(_part(state, _COMPOSER), about["composer"])
-                if about.get("composer")
+                if about["composer"]
                 else None
             ),
+            annotator=about["annotator"],
+            aggregator=Arm.parse(about["aggregator"]) if about["aggregator"] else None,
             embedder=about["embedder"],
             category_of=about["category_of"],
             versions=about["versions"],
             report=about["report"],
+            shifts=Shifts(**use) if use else None,
         )
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
-from experts.errors import DataError, did_you_mean
+from experts.errors import DataError, NotFitted, did_you_mean
 from experts.expert import Pool
 from experts.values import NO_LIMITS, Arm, Completion, Query
 from orchestrator.composers import RememberedComposer, fit_composers, ordered
@@ -20,17 +21,21 @@ from orchestrator.config import Config
 from orchestrator.drivers.replay import Recording, run_replay
 from orchestrator.drivers.run import Run
 from orchestrator.fitted import Fitted
+from orchestrator.keywords import taxonomy_vectors
+from orchestrator.labelling import label_calls
+from orchestrator.learning.history import FitHistory
 from orchestrator.ledger import Ledger, RecordedCall
 from orchestrator.pool import make_experts
 from orchestrator.strategies import COMPOSE, make_strategy
 from routers.calibration import expected_calibration_error
 from routers.category import CategoryRouter, cross_fit, fold_rows
+from routers.competency import Competency
 from routers.confidence import AnswerConfidence
 from routers.outcomes import Features, Outcomes
 from routers.plans import GENERAL, Plan, PlanOutlooks, ReplayTally
 from routers.scores import Scores
 from routers.shortcut import Shortcut
-from skills.annotate import DescriptorAnnotator
+from skills.annotators import DESCRIPTORS, KEYWORDS, NEIGHBOURS, AnnotatorKind
 from skills.embedders import Embedder, make_embedder
 from skills.taxonomy import Taxonomy
 
@@ -41,9 +46,20 @@ MENU: tuple[Plan, ...] = (
     Plan.of("cascade", stop_at=0.97),
     Plan.of("recruit", k=2),
     Plan.of("recruit", k=3),
+    Plan.of("recruit_top_p", p=0.6, k=4),
+    Plan.of("recruit_by_skill", k=3, distinct=1),
+    Plan.of("agreement", agree=2, most=4),
+    Plan.of("frugal", stop_at=0.9, rungs=3),
+    Plan.of("guarded", margin=0.1),
     Plan.of("vote", n=3),
+    Plan.of("switch", n=3, consistent=1),
+    Plan.of("modes"),
+    Plan.of("mode_gate", give=0.05),
 )
-"""Plans that a policy chooses from; votes only where samples were recorded."""
+"""Plans that a policy chooses from: those whose calls are recorded. Votes only where samples were,
+choices among modes only where some expert has several. What asks a judge, a guide or a retriever is
+asked for by name (``plan:`` of a policy)."""
+_AMONG_MODES = frozenset({"modes", "mode_gate"})
 
 FALLBACK_PRICES_USD = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 """Fallback prices at which plans are replayed; a query uses the nearest."""
@@ -147,11 +163,14 @@ def fit_pool(
     embedder: Embedder,
     category_of: Mapping[str, str],
     *,
+    annotator: AnnotatorKind = "neighbours",
+    descriptors: Mapping[str, np.ndarray] = MappingProxyType({}),
     on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Fitted:
     """Fit everything for a pool from its recorded, graded calls.
 
-    Raises DataError when there are too few, or when an arm was never asked.
+    descriptors: unit vectors of the skills' descriptions, which that annotator alone needs. Raises
+    DataError when there are too few, or when an arm was never asked.
     """
     recorded = Recorded(calls, pool)
     outcomes = recorded.outcomes()
@@ -165,7 +184,13 @@ def fit_pool(
         n_chars=np.array([sum(len(m.content) for m in q.messages) for q in recorded.queries]),
     )
     prices = {arm: card.prices for card in pool.cards for arm in card.arms}
-    router = CategoryRouter(category_of, prices)
+    router = CategoryRouter(
+        category_of,
+        prices,
+        # Nobody is asked for keywords by a router: it looks at questions so labelled.
+        annotator=NEIGHBOURS if annotator == KEYWORDS else annotator,
+        descriptors=descriptors,
+    )
     on_stage("predicting blindly")
     folds = fold_rows(len(outcomes))
     blind = cross_fit(router, features, outcomes, folds)
@@ -192,11 +217,13 @@ def fit_pool(
         known=Blind(
             scores=blind,
             confidence=cross_fit_confidence(blind, outcomes, folds),
+            competency=cross_fit_competency(outcomes, folds),
             composers=composers.blind if composers else None,
         ),
         strange=Blind(
             scores=strange,
             confidence=cross_fit_confidence(blind, outcomes, apart),
+            competency=cross_fit_competency(outcomes, apart),
             composers=composers.strange if composers else None,
         ),
         pool=pool,
@@ -230,6 +257,7 @@ def fit_pool(
         confidence=confidence,
         outlooks=outlooks,
         composer=composers.whole if composers else None,
+        annotator=annotator,
         embedder=embedder.name,
         category_of=dict(category_of),
         versions=pool.versions,
@@ -243,6 +271,7 @@ class Blind:
 
     scores: Scores
     confidence: Sequence[AnswerConfidence]
+    competency: Sequence[Competency]
     composers: Sequence[RememberedComposer] | None
 
 
@@ -259,6 +288,16 @@ def cross_fit_confidence(
     return fitted
 
 
+def cross_fit_competency(outcomes: Outcomes, folds: Sequence[np.ndarray]) -> list[Competency]:
+    """For each question the competency that was counted without its fold."""
+    found: dict[int, Competency] = {}
+    for rows in folds:
+        rest = np.setdiff1d(np.arange(len(outcomes)), rows)
+        competency = Competency.of(outcomes[rest])
+        found |= dict.fromkeys(map(int, rows), competency)
+    return [found[i] for i in range(len(outcomes))]
+
+
 def replay_plans(
     recorded: Recorded, outcomes: Outcomes, *, known: Blind, strange: Blind, pool: Pool
 ) -> PlanOutlooks:
@@ -267,7 +306,7 @@ def replay_plans(
     by it."""
     lookup, score_of = recorded.recording()
     n_samples = recorded.n_samples()
-    plans = [p for p in MENU if dict(p.settings).get("n", 1) <= n_samples]
+    plans = [p for p in MENU if _can_be_replayed(p, n_samples, pool)]
     if known.composers:
         several = range(len(known.composers[0].compositions))
         plans += [Plan.of(COMPOSE, sequence=k) for k in several]
@@ -286,7 +325,9 @@ def replay_plans(
                     if label == GENERAL and some_general and not blind.scores.is_general[i]:
                         continue
                     composer = blind.composers[i] if blind.composers else None
-                    strategy = make_strategy(plan, blind.confidence[i].p_right, composer)
+                    strategy = make_strategy(
+                        plan, blind.confidence[i].p_right, composer, blind.competency[i]
+                    )
                     steps = strategy(priced, blind.scores.row(i), pool)
                     answer = run_replay(Run(steps, NO_LIMITS), lookup)
                     score = score_of.get((query.query_id, answer.text), 0.0)
@@ -294,6 +335,12 @@ def replay_plans(
                     cost = answer.cost_usd
                     tally.add(v, j, label, score=score, cost_usd=cost, calls=arms)
     return tally.outlooks()
+
+
+def _can_be_replayed(plan: Plan, n_samples: int, pool: Pool) -> bool:
+    if plan.strategy in _AMONG_MODES and all(len(card.modes) == 1 for card in pool.cards):
+        return False
+    return float(dict(plan.settings).get("n", 1)) <= n_samples
 
 
 def _unanswered(
@@ -337,25 +384,65 @@ def _check(outcomes: Outcomes) -> None:
 
 
 def fit_from_ledger(
-    config: Config, ledger: Ledger, *, on_stage: Callable[[str], None] = lambda stage: None
+    config: Config,
+    ledger: Ledger,
+    *,
+    without: frozenset[str] = frozenset(),
+    on_stage: Callable[[str], None] = lambda stage: None,
 ) -> Fitted:
-    """Fit the configured pool from the ledger, without the questions marked as test.
+    """Fit the configured pool from the ledger, without the questions marked as test, and without
+    those of these ids.
 
-    Questions that came without a skill are given the nearest one of the taxonomy.
+    Questions that came without a skill are given one by the annotator that is configured
+    (orchestrator/labelling.py).
     """
-    pool = Pool.of(make_experts(config).values())
+    experts = make_experts(config)
+    pool = Pool.of(experts.values())
     embedder = make_embedder(config.embedder)
     taxonomy = Taxonomy.load(config.taxonomy)
     versions = pool.versions
+    position = ledger.position()  # before reading: what comes meanwhile is newer than this fit
     calls = [
         c
         for c in ledger.recorded_calls()
-        if c.split != "test" and versions.get(c.completion.call.arm.expert) == c.version
+        if c.split != "test"
+        and c.completion.call.query_id not in without
+        and versions.get(c.completion.call.arm.expert) == c.version
     ]
     check_skills((c.skill for c in calls), taxonomy)
-    on_stage("annotating skills")
-    calls = _annotated(calls, embedder, taxonomy)
-    return fit_pool(calls, pool, embedder, taxonomy.category_of, on_stage=on_stage)
+    on_stage("labelling questions")
+    calls, labelled = label_calls(
+        calls,
+        config,
+        experts=experts,
+        ledger=ledger,
+        taxonomy=taxonomy,
+        embedder=embedder,
+        on_stage=on_stage,
+    )
+    fitted = fit_pool(
+        calls,
+        pool,
+        embedder,
+        taxonomy.category_of,
+        annotator=config.annotator,
+        descriptors=taxonomy_vectors(taxonomy, embedder) if config.annotator == DESCRIPTORS else {},
+        on_stage=on_stage,
+    )
+    fitted = replace(fitted, report={**fitted.report, **labelled, **position})
+    return _with_aggregator(fitted, config, pool, embedder)
+
+
+def _with_aggregator(fitted: Fitted, config: Config, pool: Pool, embedder: Embedder) -> Fitted:
+    """With who was found to put answers together best (``conclave fit aggregator``), if the
+    weights are still those that were measured: that is paid for, and a refit changes nothing of
+    it."""
+    try:
+        before = Fitted.load(FitHistory(config.data_dir).current_dir, pool, embedder.name)
+    except NotFitted:
+        return fitted
+    told = {k: v for k, v in before.report.items() if k == "aggregator"}
+    return replace(fitted, aggregator=before.aggregator, report={**fitted.report, **told})
 
 
 def check_skills(skills: Iterable[str | None], taxonomy: Taxonomy) -> None:
@@ -366,20 +453,3 @@ def check_skills(skills: Iterable[str | None], taxonomy: Taxonomy) -> None:
                 f"Skill {name!r} is not in the taxonomy.{did_you_mean(name, taxonomy.names)} Add "
                 "it to your taxonomy file (`taxonomy:` in conclave.yaml), or leave the skill out."
             )
-
-
-def _annotated(
-    calls: list[RecordedCall], embedder: Embedder, taxonomy: Taxonomy
-) -> list[RecordedCall]:
-    bare = {
-        c.completion.call.query_id: c.completion.call.messages[-1].content
-        for c in calls
-        if not c.skill
-    }
-    if not bare:
-        return calls
-    descriptors = embedder.embed([s.description for s in taxonomy.skills])
-    annotator = DescriptorAnnotator(taxonomy.names, descriptors)
-    nearest = annotator.annotate(embedder.embed(list(bare.values()))).p_skill.argmax(axis=1)
-    skill_of = {q: taxonomy.names[i] for q, i in zip(bare, nearest, strict=True)}
-    return [c if c.skill else replace(c, skill=skill_of[c.completion.call.query_id]) for c in calls]

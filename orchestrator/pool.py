@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from experts.bundled import bundled_experts
-from experts.cards import OPENAI_EXTRA, STATED, ExpertCard, Prices
+from experts.cards import OPENAI_EXTRA, STATED, TOOL_EXTRA, ExpertCard, Prices
 from experts.errors import ConfigError, UnknownPrice
 from experts.expert import Expert
+from experts.human.desk import Desk
+from experts.human.expert import CONTEXT_TOKENS, HumanExpert
 from experts.local.expert import LocalExpert
 from experts.local.fingerprint import weights_fingerprint
 from experts.remote.expert import RemoteExpert
@@ -19,15 +21,19 @@ from experts.remote.litellm_prices import listed
 from experts.remote.litellm_wire import INSTALL, LiteLLMWire
 from experts.remote.openai_wire import OpenAIWire
 from experts.remote.wire import Wire
+from experts.tool_formats import chosen_format
 from orchestrator.config import (
     BundledExperts,
     Config,
     ExpertSettings,
+    HumanExpertSettings,
     LiteLLMExpertSettings,
     LocalExpertSettings,
     OpenAIExpertSettings,
     PriceSettings,
+    RemotePriceSettings,
 )
+from orchestrator.tool_pool import Found, is_tools, tools_of
 from orchestrator.vllm_pool import experts_on_vllm, is_on_vllm
 
 DEFAULT_CONTEXT_TOKENS = 131_072
@@ -36,7 +42,8 @@ cost."""
 
 
 def make_experts(config: Config) -> dict[str, Expert]:
-    """Experts by name, in the configuration's order. Nothing is loaded, nobody is asked.
+    """Experts by name, in the configuration's order. Nothing is loaded, and nobody is asked but
+    tool servers that were never asked what they have.
 
     Raises ConfigError when two have one name, a folder is not a model, or a key's environment
     variable is not set; UnknownPrice where LiteLLM knows no price.
@@ -55,7 +62,8 @@ def _made(config: Config, *lists: Sequence[ExpertSettings]) -> list[dict[str, Ex
     # One worker for all local models: they share the same cores.
     worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-expert")
     on_vllm = experts_on_vllm(config, [s for one in lists for s in one if is_on_vllm(s)])
-    made = [_by_name(config, one, worker, on_vllm) for one in lists]
+    tools = tools_of(config, [s for one in lists for s in one if is_tools(s)])
+    made = [_by_name(config, one, worker, on_vllm, tools) for one in lists]
     if not made[0]:
         raise ConfigError("`experts:` is empty. Add at least one, e.g. {kind: bundled}.")
     return made
@@ -66,12 +74,15 @@ def _by_name(
     all_settings: Sequence[ExpertSettings],
     worker: ThreadPoolExecutor,
     on_vllm: Mapping[int, list[Expert]],
+    tools: Mapping[int, Found],
 ) -> dict[str, Expert]:
     experts: dict[str, Expert] = {}
     for settings in all_settings:
         made: list[Expert] = []
         if is_on_vllm(settings):
             made += on_vllm[id(settings)]
+        elif is_tools(settings):
+            made += tools[id(settings)].experts
         elif isinstance(settings, BundledExperts):
             made += bundled_experts(
                 worker, names=settings.names, load_usd_per_s=config.host_usd_per_s
@@ -79,9 +90,11 @@ def _by_name(
         elif isinstance(settings, LocalExpertSettings):
             made.append(_local(settings, config, worker))
         elif isinstance(settings, OpenAIExpertSettings):
-            made.append(_openai(settings))
+            made.append(_openai(settings, config))
         elif isinstance(settings, LiteLLMExpertSettings):
-            made.append(_litellm(settings))
+            made.append(_litellm(settings, config))
+        elif isinstance(settings, HumanExpertSettings):
+            made.append(_human(settings, config))
         for expert in made:
             name = expert.card.name
             if name in experts:
@@ -112,6 +125,7 @@ def _local(settings: LocalExpertSettings, config: Config, worker: ThreadPoolExec
             f"Expert {settings.name!r}: {folder} holds no *.safetensors. Pickled weights (*.bin) "
             "are not loaded; convert them first."
         )
+    tool_format = chosen_format(settings.tool_format, folder)
     card = ExpertCard(
         name=settings.name,
         kind="local",
@@ -120,11 +134,13 @@ def _local(settings: LocalExpertSettings, config: Config, worker: ThreadPoolExec
         context_tokens=settings.context_tokens or int(model["max_position_embeddings"]),
         memory_bytes=sum(f.stat().st_size for f in weights),
         version=weights_fingerprint(folder),
+        modes=config.modes_of(settings),
+        takes=TOOL_EXTRA if tool_format else frozenset(),
     )
-    return LocalExpert(card, folder, device=settings.device, worker=worker)
+    return LocalExpert(card, folder, device=settings.device, worker=worker, tool_format=tool_format)
 
 
-def _openai(settings: OpenAIExpertSettings) -> Expert:
+def _openai(settings: OpenAIExpertSettings, config: Config) -> Expert:
     card = ExpertCard(
         name=settings.name,
         kind="openai",
@@ -132,6 +148,7 @@ def _openai(settings: OpenAIExpertSettings) -> Expert:
         prices=_prices(settings.prices),
         context_tokens=settings.context_tokens or DEFAULT_CONTEXT_TOKENS,
         version=_remote_version(settings),
+        modes=config.modes_of(settings),
         takes=OPENAI_EXTRA,
     )
     wire = OpenAIWire(
@@ -143,7 +160,7 @@ def _openai(settings: OpenAIExpertSettings) -> Expert:
     return _remote(card, wire, settings)
 
 
-def _litellm(settings: LiteLLMExpertSettings) -> Expert:
+def _litellm(settings: LiteLLMExpertSettings, config: Config) -> Expert:
     if settings.prices:
         prices, source, context = _prices(settings.prices), STATED, None
     else:
@@ -161,6 +178,7 @@ def _litellm(settings: LiteLLMExpertSettings) -> Expert:
         takes=OPENAI_EXTRA,
         context_tokens=settings.context_tokens or context or DEFAULT_CONTEXT_TOKENS,
         version=_remote_version(settings),
+        modes=config.modes_of(settings),
     )
     wire = LiteLLMWire(
         settings.model,
@@ -169,6 +187,22 @@ def _litellm(settings: LiteLLMExpertSettings) -> Expert:
         extra_body=settings.extra_body,
     )
     return _remote(card, wire, settings)
+
+
+def _human(settings: HumanExpertSettings, config: Config) -> Expert:
+    card = ExpertCard(
+        name=settings.name,
+        kind="human",
+        description=settings.description or "a person",
+        prices=Prices.a_call(settings.call_usd),
+        context_tokens=CONTEXT_TOKENS,
+    )
+    return HumanExpert(
+        card,
+        Desk(config.desk_path),
+        deadline_s=settings.deadline_s,
+        instructions=settings.instructions,
+    )
 
 
 RemoteSettings = OpenAIExpertSettings | LiteLLMExpertSettings
@@ -185,6 +219,9 @@ def _prices(settings: PriceSettings, *, load_usd_per_s: float = 0.0) -> Prices:
         input_usd_per_mtok=settings.input_usd_per_mtok,
         output_usd_per_mtok=settings.output_usd_per_mtok,
         load_usd_per_s=load_usd_per_s,
+        cached_input_usd_per_mtok=settings.cached_input_usd_per_mtok
+        if isinstance(settings, RemotePriceSettings)
+        else None,
     )
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
 from experts.errors import BadModel, ConfigError, UnknownName, UnknownPrice, UserError
 from experts.remote.litellm_prices import listed
 from experts.remote.litellm_wire import INSTALL
+from experts.tools.servers import BUNDLED
 from experts.vllm.checkpoint import (
     Adapter,
     Checkpoint,
@@ -26,8 +29,8 @@ from experts.vllm.checkpoint import (
     read_adapter,
     read_checkpoint,
 )
-from orchestrator.config import DEFAULT_POLICIES
-from orchestrator.config_problems import UNFILLED
+from orchestrator.config import DEFAULT_POLICIES, UNFILLED, Config, MCPServerSettings
+from orchestrator.tool_pool import tools_of
 
 _TIMEOUT_S = 10
 _MAX_BYTES = 10 << 20
@@ -55,6 +58,7 @@ class Proposals:
         """Of the largest model for an engine, an adapter with its base."""
         self.lora_rank = 0
         """The largest of adapters."""
+        self.n_tool_servers = 0
         self._names: set[str] = set(DEFAULT_POLICIES)
 
     def add_server(
@@ -110,6 +114,45 @@ class Proposals:
         entry = self._head("local", folder.resolve().name) + _folder_line(folder, base)
         self.entries.append(entry + _PRICES)
 
+    def add_tools(self, name: str) -> None:
+        """An entry for tools that come with Conclave. Raises UnknownName."""
+        if name not in BUNDLED:
+            raise UnknownName(name, BUNDLED, what="tool server of Conclave")
+        self.n_tool_servers += 1
+        self.entries.append(f"  - kind: tools\n    bundled: {name}\n")
+
+    def add_mcp(self, way: str, base: Path) -> None:
+        """An entry for an MCP server, a URL or a command with its words; it is asked what it has.
+
+        Raises ConfigError when it cannot be asked.
+        """
+        words = shlex.split(way)
+        if not words:
+            raise UserError("--mcp takes a URL, or a command in quotes: --mcp 'npx -y some-server'")
+        name = self._name(_name_of_server(words)).replace(".", "-")
+        how: dict[str, object] = {"command": words[0], "args": words[1:]}
+        if is_url := way.startswith(("http://", "https://")):
+            how = {"url": way}
+        free = {"call_usd": 0.0}  # listing costs nothing; calling is not done here
+        settings = MCPServerSettings.model_validate(
+            {"kind": "mcp", "name": name, "prices": free, **how}
+        ).placed(base.absolute())
+        [found] = tools_of(Config(), [settings], ask_again=True).values()
+        found.server.close()
+        entry = f"  - kind: mcp\n    name: {name}\n"
+        if is_url:
+            entry += f"    url: {_quoted(way)}\n"
+        else:
+            said = ", ".join(json.dumps(word, ensure_ascii=False) for word in words[1:])
+            entry += f"    command: {_quoted(words[0])}\n    args: [{said}]\n"
+        entry += f"    prices: {{call_usd: {UNFILLED}}}\n"
+        listed = ", ".join(e.tool.name for e in found.experts)
+        entry += f"    tools: [{listed}]   # all that it has; fewer are quicker to choose from\n"
+        for tool, why in found.discovered.refused.items():
+            entry += f"    # {tool!r} cannot be used: {why}\n".replace("\n", " ").rstrip() + "\n"
+        self.n_tool_servers += 1
+        self.entries.append(entry)
+
     def add_vllm(self, folders: Sequence[Path], base: Path) -> None:
         """Entries for models that Conclave's engines serve, and for LoRA adapters, each on that one
         of the models that it was made for; folders as in ``add_local``.
@@ -151,6 +194,14 @@ class Proposals:
             name = f"{stem}-{n}"
         self._names.add(name)
         return name
+
+
+def _name_of_server(words: Sequence[str]) -> str:
+    """The word of a command, or of a URL, that says most: the first that is no option."""
+    if words[0].startswith("http"):
+        return urlsplit(words[0]).hostname or "tools"
+    saying = next((w for w in words[1:] if not w.startswith("-")), words[0])
+    return re.sub(r"\.(py|js|mjs|ts|sh)$", "", saying.rstrip("/").rpartition("/")[2])
 
 
 def _folder_line(folder: Path, base: Path) -> str:

@@ -5,6 +5,7 @@ One place for REST, command line and whatever door comes next.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
@@ -62,6 +63,7 @@ def make_query(
             max_cost_usd=_least(wishes.max_cost_usd, limits.max_cost_usd),
             max_calls=_least(wishes.max_calls, limits.max_calls),
             timeout_s=_least(wishes.timeout_s, limits.timeout_s),
+            max_s=limits.max_s,
             experts=frozenset(wishes.experts) if wishes.experts else None,
         ),
         sampling=sampling or Sampling(max_tokens=limits.max_tokens),
@@ -89,3 +91,10 @@ def new_query_id() -> str:
 def _least(a: _Number | None, b: _Number | None) -> _Number | None:
     known = [x for x in (a, b) if x is not None]
     return min(known) if known else None
+
+
+def caller_digest(authorization: str | None) -> str:
+    """Of who sends this header; all who send none are one, with the empty digest."""
+    if authorization is None:
+        return ""
+    return hashlib.blake2b(authorization.encode(), digest_size=8).hexdigest()

@@ -9,28 +9,41 @@ from orchestrator.decision import Decision, Result
 
 
 def decision_row(decision: Decision) -> dict[str, Any]:
-    choice = decision.choice
-    explained = decision.explain()
-    beliefs = {
-        k: explained[k] for k in ("skills", "novelty", "scores", "stand_ins") if k in explained
-    }
+    decided = _decided(decision)
     return {
         "decision_id": decision.decision_id,
         "query_id": decision.query.query_id,
         "policy": decision.policy,
-        "plan": explained["plan"],
-        "reason": explained["reason"],
         "fallback_price_usd": decision.query.fallback_price_usd,
-        "scores": json.dumps(beliefs),
-        "p_correct": choice.p_correct if choice else None,
-        "expected_cost_usd": choice.cost_usd if choice else None,
+        **decided,
+        "scores": json.dumps(decided["scores"]),
         "router_cost_usd": decision.router_cost_usd,
         "router_s": decision.router_s,
     }
 
 
+def _decided(decision: Decision) -> dict[str, Any]:
+    """What keywords may change."""
+    choice = decision.choice
+    explained = decision.explain()
+    beliefs = {
+        k: explained[k]
+        for k in (
+            "skills", "novelty", "is_general", "scores", "stand_ins", "exploration", "state",
+        )
+        if k in explained
+    }  # fmt: skip
+    return {
+        "plan": explained["plan"],
+        "reason": explained["reason"],
+        "scores": beliefs,
+        "p_correct": choice.p_correct if choice else None,
+        "expected_cost_usd": choice.cost_usd if choice else None,
+    }
+
+
 def answer_row(result: Result) -> dict[str, Any]:
-    answer = result.answer
+    answer, is_later = result.answer, result.decision.before_keywords is not None
     return {
         "decision_id": result.decision.decision_id,
         "answer": answer.answer,
@@ -40,4 +53,5 @@ def answer_row(result: Result) -> dict[str, Any]:
         "cost_usd": result.cost_usd,
         "latency_s": result.latency_s,
         "notes": json.dumps(answer.notes, ensure_ascii=False),
+        "decided": json.dumps(_decided(result.decision)) if is_later else None,
     }

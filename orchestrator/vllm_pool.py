@@ -7,12 +7,19 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeGuard
 
 from experts.bundled import FOLDER, bundled_cards
-from experts.cards import OPENAI_EXTRA, TOKEN_EXTRA, ExpertCard, Prices
+from experts.cards import (
+    FORCED_TOOL_EXTRA,
+    GUIDED_EXTRA,
+    TOKEN_EXTRA,
+    TOOL_EXTRA,
+    ExpertCard,
+    Prices,
+)
 from experts.errors import BadModel, ConfigError, DoesNotFit, did_you_mean
 from experts.expert import Expert
 from experts.residency.policies.base import Policy
@@ -21,6 +28,7 @@ from experts.residency.policies.collation import FifoCollation
 from experts.residency.policies.coserve import CoServe
 from experts.residency.policies.first_come import first_come
 from experts.residency.values import Slot
+from experts.tool_formats import ToolFormat, chosen_format, format_of
 from experts.vllm.checkpoint import Checkpoint
 from experts.vllm.engine import EngineSettings
 from experts.vllm.expert import VLLMExpert
@@ -44,6 +52,16 @@ _CACHE_GIB = "1"
 """For keys and values on a CPU, where vLLM would take 4 GiB an engine."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Made:
+    """What an expert is made of, but for the fleet that serves it."""
+
+    card: ExpertCard
+    model: Servable
+    tokenizer_folder: Path
+    tool_format: ToolFormat | None = None
+
+
 def is_on_vllm(settings: ExpertSettings) -> TypeGuard[OnVLLM]:
     if isinstance(settings, BundledExperts):
         return settings.runs_on == "vllm"
@@ -61,7 +79,7 @@ def experts_on_vllm(config: Config, all_settings: Sequence[OnVLLM]) -> dict[int,
         return {}
     _check_python(config.vllm)
     models: dict[str, Servable] = {}
-    cards: dict[str, ExpertCard] = {}
+    all_made: dict[str, _Made] = {}
     folders: dict[str, Path] = {}
     """Of tokenizers."""
     names: dict[int, list[str]] = {}
@@ -71,16 +89,21 @@ def experts_on_vllm(config: Config, all_settings: Sequence[OnVLLM]) -> dict[int,
             made = _bundled(settings, config)
         else:
             made = [_in_folder(settings, config, models, folders)]
-        names[id(settings)] = [card.name for card, _, _ in made]
-        for card, model, folder in made:
-            if card.name in models:
-                raise ConfigError(f"Two experts are called {card.name!r}. Rename one.")
-            cards[card.name], models[card.name], folders[card.name] = card, model, folder
+        names[id(settings)] = [one.card.name for one in made]
+        for one in made:
+            name = one.card.name
+            if name in models:
+                raise ConfigError(f"Two experts are called {name!r}. Rename one.")
+            all_made[name], models[name] = one, one.model
+            folders[name] = one.tokenizer_folder
     fleet = make_fleet(
         config.vllm, models, config.data_dir / "vllm", host_usd_per_s=config.host_usd_per_s
     )
     siblings: dict[str, VLLMExpert] = {}
-    experts = {n: VLLMExpert(cards[n], fleet, folders[n], siblings) for n in cards}
+    experts = {
+        name: VLLMExpert(one.card, fleet, one.tokenizer_folder, siblings, one.tool_format)
+        for name, one in all_made.items()
+    }
     if config.vllm.stand_ins:
         # Not judges: they are asked for their verdict, and never a question.
         siblings |= {n: experts[n] for s in config.experts for n in names.get(id(s), ())}
@@ -165,15 +188,28 @@ def widened(names: Sequence[str], data_dir: Path, *, of: Path = FOLDER) -> dict[
     return folders
 
 
-def _bundled(settings: BundledExperts, config: Config) -> list[tuple[ExpertCard, Servable, Path]]:
+def _bundled(settings: BundledExperts, config: Config) -> list[_Made]:
     cards = bundled_cards(names=settings.names, load_usd_per_s=config.host_usd_per_s)
     folders = widened([c.name for c in cards], config.data_dir / "vllm")
     made = []
     for card in cards:
         args = (*_BUNDLED_ARGS, "--max-model-len", str(card.context_tokens))
         model = servable(card.name, folders[card.name], args=args)
-        on_vllm = replace(card, kind="vllm", memory_bytes=model.weights.n_bytes, takes=TOKEN_EXTRA)
-        made.append((on_vllm, model, FOLDER / card.name))
+        tool_format = format_of(FOLDER / card.name)
+        on_vllm = replace(
+            card,
+            kind="vllm",
+            memory_bytes=model.weights.n_bytes,
+            takes=_takes(False, has_tools=tool_format is not None),
+        )
+        made.append(
+            _Made(
+                card=on_vllm,
+                model=model,
+                tokenizer_folder=FOLDER / card.name,
+                tool_format=tool_format,
+            )
+        )
     return made
 
 
@@ -182,7 +218,7 @@ def _in_folder(
     config: Config,
     models: dict[str, Servable],
     folders: dict[str, Path],
-) -> tuple[ExpertCard, Servable, Path]:
+) -> _Made:
     guided = settings.guided
     try:
         if settings.base is None:
@@ -199,6 +235,9 @@ def _in_folder(
         raise ConfigError(f"Expert {settings.name!r}: {error}") from None
     weights = (base or model).weights
     assert isinstance(weights, Checkpoint)  # noqa: S101
+    has_own = settings.base is None or (settings.folder / "tokenizer.json").is_file()
+    speaks = settings.folder if has_own else folders[settings.base or ""]
+    tool_format = chosen_format(settings.tool_format, speaks)
     kind = "adapter" if base else str(weights.config.get("model_type", "model"))
     card = ExpertCard(
         name=settings.name,
@@ -212,10 +251,15 @@ def _in_folder(
         context_tokens=settings.context_tokens or weights.context_tokens,
         memory_bytes=model.weights.n_bytes,
         version=model.weights.version,
-        takes=OPENAI_EXTRA if guided else TOKEN_EXTRA,
+        modes=config.modes_of(settings),
+        takes=_takes(guided, has_tools=tool_format is not None),
     )
-    has_own = settings.base is None or (settings.folder / "tokenizer.json").is_file()
-    return card, model, settings.folder if has_own else folders[settings.base or ""]
+    return _Made(card=card, model=model, tokenizer_folder=speaks, tool_format=tool_format)
+
+
+def _takes(guided: bool, *, has_tools: bool) -> frozenset[str]:
+    tools = (FORCED_TOOL_EXTRA if guided else TOOL_EXTRA) if has_tools else frozenset()
+    return TOKEN_EXTRA | (GUIDED_EXTRA if guided else frozenset()) | tools
 
 
 def _no_base(settings: VLLMExpertSettings, config: Config, models: Mapping[str, Servable]) -> str:

@@ -13,9 +13,10 @@ Pure arrays: which answers are equal is the caller's business, and so is making 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 import numpy as np
 
@@ -105,6 +106,13 @@ class AnswerModel:
         p, _ = self.choice_.predict(table.options)
         return Candidates(query=table.options.group, answer=table.answer, p_right=p)
 
+    def to_one(self, p_arm: Sequence[float]) -> OneQuestion:
+        """For one question at a time. p_arm: (n_arms,) what is believed of the arms. Raises
+        NotFitted before ``fit``."""
+        if not hasattr(self, "choice_"):
+            raise NotFitted("AnswerModel.to_one was called before fit.")
+        return OneQuestion(self.choice_, p_arm)
+
     def state(self) -> dict[str, np.ndarray]:
         return {"n_arms": np.array(self.n_arms_)} | {
             f"choice.{k}": v for k, v in self.choice_.state().items()
@@ -120,6 +128,84 @@ class AnswerModel:
         return model
 
 
+class Vote(NamedTuple):
+    """An answer of one arm, as a row of ``Votes``."""
+
+    arm: int
+    answer: int
+    effort: float
+    surprise: float
+    form: float
+
+
+class OneQuestion:
+    """What an answer model says of one question, as ``AnswerModel.predict`` does.
+
+    The same features as ``_table``'s, in plain numbers. A strategy asks after every answer, about a
+    handful of votes, and arrays of a handful take twenty times as long; whoever fits or replays has
+    thousands of questions at once, and loops would.
+    """
+
+    def __init__(self, choice: ChoiceModel, p_arm: Sequence[float]) -> None:
+        self._choice, self._n_arms = choice, len(p_arm)
+        clipped = [min(max(p, _EPS), 1 - _EPS) for p in p_arm]
+        self._logits = [math.log(p / (1 - p)) for p in clipped]
+        self._odds = [p / (1 - p) for p in clipped]
+
+    def leading(self, votes: Sequence[Vote]) -> tuple[int, float]:
+        """The answer with the highest P, and that P; -1 and 0 where nobody answered."""
+        said: dict[int, list[Vote]] = {}
+        for vote in votes:
+            if vote.answer >= 0:
+                said.setdefault(vote.answer, []).append(vote)
+        if not said:
+            return -1, 0.0
+        asked, logits = len(votes), self._logits
+        mean_effort = sum([v.effort for v in votes]) / asked
+        odds = {a: sum([self._odds[v.arm] for v in group]) for a, group in said.items()}
+        total, top = max(sum(odds.values()), 1e-6), max(odds.values())
+        answers = sorted(said)
+        rows = np.zeros((len(answers), self._n_arms + _N_SUMMARIES))
+        for row, answer in zip(rows, answers, strict=True):
+            group = said[answer]
+            count = len(group)
+            for vote in group:
+                row[vote.arm] += 1
+            of_group = [logits[v.arm] for v in group]
+            support = sum(of_group)
+            row[self._n_arms :] = (
+                support,
+                support / count,
+                max(of_group),
+                sum([v.effort for v in group]) / count - mean_effort,
+                sum([v.surprise for v in group]) / count,
+                sum([v.form for v in group]) / count,
+                count / asked,
+                math.log1p(count),
+                odds[answer] / total,
+                math.log(max(odds[answer], 1e-3)),
+                odds[answer] >= top - 1e-9,
+            )
+        of_all = [logits[v.arm] for v in votes]
+        context = np.array(
+            [
+                sum(of_all) / asked,
+                math.log(asked),
+                len(said) / asked,
+                mean_effort,
+                sum([v.answer < 0 for v in votes]) / asked,
+                math.log(total + 1e-3),
+                max(of_all),
+            ]
+        )
+        p, _ = self._choice.predict_group(rows, context)
+        # As in ``Candidates.leading``, the last one of equals.
+        best = max(range(len(answers)), key=lambda i: (p[i], i))
+        return answers[best], float(p[best])
+
+
+_N_SUMMARIES = 11
+"""Features of a candidate beside who says it."""
 _STEPS = 150
 """Steps of training, about: enough for a few thousand queries, and more overfits."""
 

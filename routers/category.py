@@ -1,16 +1,18 @@
 """Category routing in two steps: which skill does the question need, and who is good at it.
 
 Labels of the best expert per question are noise; labels of its category can be learned
-(Composition of Experts, arXiv:2412.01868: R(x) = M(C(x))). Step one is a neighbour vote over
-questions of known skill; step two is the skill profile of each arm. A question unlike all that is
-known, or torn between categories, is *general*: it gets the beliefs about questions of an unknown
-skill, and its bars are set by pretending, category by category, not to know one.
+(Composition of Experts, arXiv:2412.01868: R(x) = M(C(x))). Step one is an annotator, a neighbour
+vote over questions of known skill unless another is chosen; step two is the skill profile of each
+arm. A question unlike all that is known, or torn between categories, is *general*: it gets the
+beliefs about questions of an unknown skill, and its bars are set by pretending, category by
+category, not to know one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Self
 
 import numpy as np
@@ -22,7 +24,8 @@ from routers.calibration import Calibrator
 from routers.costs import CostModel
 from routers.outcomes import Features, Outcomes
 from routers.scores import Scores
-from skills.annotate import Annotation, NeighbourAnnotator
+from skills.annotate import Annotation, RouterAnnotator
+from skills.annotators import NEIGHBOURS, annotator_from_state, make_annotator
 from skills.profiles import SkillProfiles
 
 N_FOLDS = 5
@@ -61,26 +64,31 @@ class _Beliefs:
 
 
 class CategoryRouter:
-    """See the module. ``category_of`` maps skills to categories; ``prices`` go with the arms."""
+    """See the module. ``category_of`` maps skills to categories; ``prices`` go with the arms.
+
+    annotator: see ``skills.annotators``; descriptors: unit vectors by skill, for the one that
+    compares with them.
+    """
 
     def __init__(
         self,
         category_of: Mapping[str, str],
         prices: Mapping[Arm, Prices],
         *,
-        k: int = 15,
-        sharpness: float = 20.0,
+        annotator: str = NEIGHBOURS,
+        descriptors: Mapping[str, np.ndarray] = MappingProxyType({}),
         prior_strength: float = 4.0,
         calibrate: bool = True,
     ) -> None:
         self.category_of, self.prices = category_of, prices
-        self.k, self.sharpness = k, sharpness
+        self.annotator, self.descriptors = annotator, descriptors
         self.prior_strength, self.calibrate = prior_strength, calibrate
+        self._bars: tuple[float, float] | None = None
 
     def fit(self, features: Features, outcomes: Outcomes) -> Self:
         skills = tuple(dict.fromkeys(outcomes.skills))
         self.arms_ = outcomes.arms
-        self.annotator_ = NeighbourAnnotator(k=self.k, sharpness=self.sharpness).fit(
+        self.annotator_: RouterAnnotator = make_annotator(self.annotator, self.descriptors).fit(
             features.embeddings, outcomes.skills, skills
         )
         self.profiles_ = SkillProfiles.from_outcomes(
@@ -93,7 +101,8 @@ class CategoryRouter:
         )
         self._beliefs_ = _Beliefs.of(self.profiles_)
         self.costs_ = CostModel.fit(features, outcomes, skills)
-        self.max_novelty_, self.max_doubt_ = self._general_bars(features, outcomes.skills)
+        bars = self._bars or self._general_bars(features, outcomes.skills)
+        self.max_novelty_, self.max_doubt_ = bars
         self.calibrator_ = Calibrator()
         if self.calibrate:
             blind = cross_fit(self._uncalibrated(), features, outcomes, fold_rows(len(outcomes)))
@@ -138,14 +147,18 @@ class CategoryRouter:
         )
 
     def _uncalibrated(self) -> CategoryRouter:
-        return CategoryRouter(
+        """For the folds that calibration is fitted on. They keep this one's bars: to set bars, a
+        classifier is fitted once a category."""
+        router = CategoryRouter(
             self.category_of,
             self.prices,
-            k=self.k,
-            sharpness=self.sharpness,
+            annotator=self.annotator,
+            descriptors=self.descriptors,
             prior_strength=self.prior_strength,
             calibrate=False,
         )
+        router._bars = self.max_novelty_, self.max_doubt_
+        return router
 
     def _doubt(self, annotation: Annotation) -> np.ndarray:
         """(n,) 1 - probability of the likeliest category."""
@@ -166,10 +179,8 @@ class CategoryRouter:
         categories = np.array([self.category_of[s] for s in skills])
         if len(set(categories)) < 2:
             return 2.0, 1.0  # nothing to tell apart: never general
-        itself = [np.array([i]) for i in range(len(skills))]
-        kin = [np.flatnonzero(categories == c) for c in categories]
-        known = self.annotator_.annotate(features.embeddings, leave_out=itself)
-        strange = self.annotator_.annotate(features.embeddings, leave_out=kin)
+        known = self.annotator_.blind(features.embeddings, skills)
+        strange = self.annotator_.blind(features.embeddings, skills, categories)
         doubt_known, doubt_strange = self._doubt(known), self._doubt(strange)
         seen = np.concatenate([known.novelty, strange.novelty])
         seen = seen[np.isfinite(seen)]  # nobody is near where nobody else is left
@@ -193,6 +204,7 @@ class CategoryRouter:
             "annotator": self.annotator_.state(),
             "costs": self.costs_.state(),
             "router": {
+                "annotator": np.array(self.annotator_.kind),
                 "arms": np.array([str(a) for a in self.arms_]),
                 "successes": self.profiles_.successes,
                 "trials": self.profiles_.trials,
@@ -211,7 +223,8 @@ class CategoryRouter:
 
         own = part("router")
         self.arms_ = tuple(Arm.parse(str(a)) for a in own["arms"])
-        self.annotator_ = NeighbourAnnotator.from_state(part("annotator"))
+        self.annotator = str(own["annotator"])
+        self.annotator_ = annotator_from_state(self.annotator, part("annotator"))
         self.costs_ = CostModel.from_state(part("costs"))
         skills = self.annotator_.skills
         self.profiles_ = SkillProfiles(

@@ -10,7 +10,7 @@ Fitted with torch, predicted with numpy, stored as plain arrays.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -63,6 +63,7 @@ class ChoiceModel:
             _train(self, *self._standardised(options), options.group, right, self.seed + i)
             for i in range(self.n_members)
         ]
+        self.ensemble_ = _Ensemble.of(self.members_)
         return self
 
     def predict(self, options: Options) -> tuple[np.ndarray, np.ndarray]:
@@ -70,12 +71,10 @@ class ChoiceModel:
 
         Raises NotFitted before ``fit``.
         """
-        if not hasattr(self, "members_"):
-            raise NotFitted("ChoiceModel.predict was called before fit.")
         rows, context = self._standardised(options)
         p, p_none = np.zeros(len(rows)), np.zeros(len(context))
-        for member in self.members_:
-            scores, none = _scores(member, rows, context, options.group)
+        utilities, nones = self.ensemble_.utilities(rows, context, options.group)
+        for scores, none in zip(utilities.T, nones.T, strict=True):
             top = none.copy()
             np.maximum.at(top, options.group, scores)
             e, e_none = np.exp(scores - top[options.group]), np.exp(none - top)
@@ -83,6 +82,20 @@ class ChoiceModel:
             p += e / total[options.group] / len(self.members_)
             p_none += e_none / total / len(self.members_)
         return p, p_none
+
+    def predict_group(self, features: np.ndarray, context: np.ndarray) -> tuple[np.ndarray, float]:
+        """As ``predict`` of one group alone, which strategies wait for: P of each option
+        (n_options,), and of "none". features: (n_options, n_features); context: (n_context,).
+
+        Raises NotFitted before ``fit``.
+        """
+        options = Options(group=_ONE_GROUP, features=features, context=context[None, :])
+        rows, shared = self._standardised(options)
+        utilities, nones = self.ensemble_.utilities(rows, shared, _ONE_GROUP)
+        top = np.maximum(utilities.max(axis=0), nones[0])
+        e, e_none = np.exp(utilities - top), np.exp(nones[0] - top)
+        share = 1 / (e.sum(axis=0) + e_none) / len(self.members_)
+        return e @ share, float(e_none @ share)
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays by name."""
@@ -106,11 +119,17 @@ class ChoiceModel:
             if name:
                 members.setdefault(number, {})[name] = array
         model.members_ = [members[k] for k in sorted(members, key=int)]
+        model.ensemble_ = _Ensemble.of(model.members_)
         return model
 
     def _standardised(self, options: Options) -> tuple[np.ndarray, np.ndarray]:
+        if not hasattr(self, "centre_"):
+            raise NotFitted("ChoiceModel.predict was called before fit.")
+
         def clipped(values: np.ndarray, centre: np.ndarray, scale: np.ndarray) -> np.ndarray:
-            result: np.ndarray = np.clip((values - centre) / scale, -_LARGEST, _LARGEST)
+            # Of a few numbers np.clip takes five times as long.
+            z = np.maximum((values - centre) / scale, -_LARGEST)
+            result: np.ndarray = np.minimum(z, _LARGEST)
             return result
 
         return (
@@ -128,18 +147,75 @@ def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 Member = dict[str, np.ndarray]
 
 
-def _scores(
-    member: Member, rows: np.ndarray, context: np.ndarray, group: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Utilities of the options, and of "none" per group."""
-    # The first layer is applied to a group's features once, not once an option.
-    shared = context @ member["first_context"]
-    hidden = np.maximum(rows @ member["first"] + shared[group] + member["first_bias"], 0)
-    hidden = np.maximum(hidden @ member["second"] + member["second_bias"], 0)
-    scores = rows @ member["linear"] + hidden @ member["out"]
-    hidden = np.maximum(context @ member["none_first"] + member["none_first_bias"], 0)
-    none = context @ member["none_linear"] + hidden @ member["none_out"] + member["none_bias"]
-    return scores, none
+_ONE_GROUP = np.array([0])
+"""The group of every option, where there is one group."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Ensemble:
+    """All members side by side, as one network that gives each one's utilities: a strategy waits
+    for a handful of options, and then the number of operations is what takes time."""
+
+    linear: np.ndarray
+    """(n_features, n_members)."""
+    first: np.ndarray
+    """(n_features, n_members x n_hidden), as the next."""
+    first_context: np.ndarray
+    first_bias: np.ndarray
+    second: np.ndarray
+    """(n_members x n_hidden, n_members x n_hidden): a member's block has its own weights, all other
+    weights are 0."""
+    second_bias: np.ndarray
+    out: np.ndarray
+    """(n_members x n_hidden, n_members), in blocks."""
+    none_linear: np.ndarray
+    """(n_context, n_members)."""
+    none_first: np.ndarray
+    none_first_bias: np.ndarray
+    none_out: np.ndarray
+    none_bias: np.ndarray
+
+    @classmethod
+    def of(cls, members: Sequence[Member]) -> Self:
+        def beside(name: str) -> np.ndarray:
+            return np.concatenate([member[name] for member in members], axis=-1)
+
+        def blocks(name: str) -> np.ndarray:
+            parts = [member[name].reshape(len(member[name]), -1) for member in members]
+            result = np.zeros((sum(map(len, parts)), sum(part.shape[1] for part in parts)))
+            row = column = 0
+            for part in parts:
+                result[row : row + len(part), column : column + part.shape[1]] = part
+                row, column = row + len(part), column + part.shape[1]
+            return result
+
+        return cls(
+            linear=np.column_stack([member["linear"] for member in members]),
+            first=beside("first"),
+            first_context=beside("first_context"),
+            first_bias=beside("first_bias"),
+            second=blocks("second"),
+            second_bias=beside("second_bias"),
+            out=blocks("out"),
+            none_linear=np.column_stack([member["none_linear"] for member in members]),
+            none_first=beside("none_first"),
+            none_first_bias=beside("none_first_bias"),
+            none_out=blocks("none_out"),
+            none_bias=np.array([float(member["none_bias"]) for member in members]),
+        )
+
+    def utilities(
+        self, rows: np.ndarray, context: np.ndarray, group: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Of the options (n_options, n_members), and of "none" (n_groups, n_members)."""
+        # The first layer is applied to a group's features once, not once an option.
+        shared = context @ self.first_context + self.first_bias
+        hidden = np.maximum(rows @ self.first + shared[group], 0)
+        hidden = np.maximum(hidden @ self.second + self.second_bias, 0)
+        scores = rows @ self.linear + hidden @ self.out
+        hidden = np.maximum(context @ self.none_first + self.none_first_bias, 0)
+        none = context @ self.none_linear + hidden @ self.none_out + self.none_bias
+        return scores, none
 
 
 _BATCH = 512

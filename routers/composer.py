@@ -7,15 +7,17 @@ right options look like. Fitted from recorded answers, by folds where it is to b
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
 import numpy as np
 
-from experts.equality import canonical, numbered
+from experts.equality import canonical
+from experts.errors import UserError
 from experts.values import Arm, Completion
-from routers.answers import AnswerModel, Votes
+from routers.answers import AnswerModel, Vote
 from routers.composition import (
     BlindAnswers,
     Composition,
@@ -30,6 +32,7 @@ from routers.scores import QueryScores
 
 MAX_DEVIATIONS = 4.0
 """Effort and surprise are cut off here, in standard deviations."""
+_LEAST_SD = 0.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,8 +71,15 @@ def _moments(values: np.ndarray) -> np.ndarray:
 def _standardised(values: np.ndarray, moments: np.ndarray) -> np.ndarray:
     sd = moments[..., 1]
     told = ~np.isnan(values) & (sd > 0)
-    z = (np.where(told, values, 0.0) - moments[..., 0]) / np.maximum(sd, 0.1)
+    z = (np.where(told, values, 0.0) - moments[..., 0]) / np.maximum(sd, _LEAST_SD)
     return np.where(told, np.clip(z, -MAX_DEVIATIONS, MAX_DEVIATIONS), 0.0)
+
+
+def _in_sd(value: float, mean: float, sd: float) -> float:
+    """As ``_standardised``, of one value that is known."""
+    if sd <= 0:
+        return 0.0
+    return min(max((value - mean) / max(sd, _LEAST_SD), -MAX_DEVIATIONS), MAX_DEVIATIONS)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,12 +92,14 @@ class Leading:
     """As the answer model has it."""
 
 
+Weighing = Callable[[Sequence[Completion]], Leading]
+"""Which answer to a question leads after some completions."""
+
+
 class Composing(Protocol):
     """What a strategy needs of a composer."""
 
-    def leading(
-        self, question: str, completions: Sequence[Completion], scores: QueryScores
-    ) -> Leading: ...
+    def weighing(self, question: str, scores: QueryScores) -> Weighing: ...
 
     def waves(self, sequence: int) -> list[tuple[Arm, ...]]: ...
 
@@ -108,55 +120,54 @@ class Composer:
     usual: Usual
     compositions: tuple[Composition, ...]
 
-    def leading(
-        self, question: str, completions: Sequence[Completion], scores: QueryScores
-    ) -> Leading:
-        """Which answer leads; failed completions and arms without scores have no say."""
-        heard = [c for c in completions if c.ok and c.call.arm in scores.arms]
-        heard = [c for c in heard if c.call.arm in self.arms]
-        if not heard:
-            return Leading(completions=(), p_right=0.0)
-        p_arm = np.full((1, len(self.arms)), 0.5)
-        for arm, p in zip(scores.arms, scores.p_correct, strict=True):
-            if arm in self.arms:
-                p_arm[0, self.arms.index(arm)] = p
-        keys = canonical([c.answer for c in heard])
-        columns = np.array([self.arms.index(c.call.arm) for c in heard])
-        answer = numbered(keys)
-        effort, surprise = self.usual.deviations(
-            columns,
-            np.array([float(c.usage.output_tokens) for c in heard]),
-            np.array([np.nan if c.logprob is None else c.logprob for c in heard]),
-        )
+    def weighing(self, question: str, scores: QueryScores) -> Weighing:
+        """What there is to know of the question is found once. Failed completions and arms without
+        scores have no say."""
+        columns = {arm: j for j, arm in enumerate(self.arms) if arm in scores}
+        model = self.model.to_one([scores.p_of(arm, 0.5) for arm in self.arms])
         odds = self.prior.log_odds([question])[0]
-        votes = Votes(
-            query=np.zeros(len(heard), int),
-            arm=columns,
-            answer=answer,
-            effort=effort,
-            surprise=surprise,
-            form=np.array([form_of(key, odds) for key in keys]),
-        )
-        leads, p_right = self.model.predict(votes, p_arm).leading(1)
-        return Leading(
-            completions=tuple(
-                c for c, number in zip(heard, answer, strict=True) if number == leads[0]
-            ),
-            p_right=float(p_right[0]),
-        )
+        efforts, surprises = self.usual.effort.tolist(), self.usual.surprise.tolist()
+
+        def leading(completions: Sequence[Completion]) -> Leading:
+            heard = [c for c in completions if c.ok and c.call.arm in columns]
+            keys = canonical([c.answer for c in heard])
+            numbers: dict[str, int] = {}
+            votes = []
+            for c, key in zip(heard, keys, strict=True):
+                j = columns[c.call.arm]
+                logprob = c.logprob
+                votes.append(
+                    Vote(
+                        arm=j,
+                        answer=-1 if key is None else numbers.setdefault(key, len(numbers)),
+                        effort=_in_sd(math.log1p(c.usage.output_tokens), *efforts[j]),
+                        surprise=0.0 if logprob is None else _in_sd(-logprob, *surprises[j]),
+                        form=form_of(key, odds),
+                    )
+                )
+            leads, p_right = model.leading(votes)
+            agreeing = (c for c, vote in zip(heard, votes, strict=True) if vote.answer == leads)
+            return Leading(completions=tuple(agreeing), p_right=p_right)
+
+        return leading
 
     def waves(self, sequence: int) -> list[tuple[Arm, ...]]:
-        """The arms of each wave of a sequence."""
+        """The arms of each wave of a sequence. Raises UserError for one that was not fitted."""
+        if not 0 <= sequence < len(self.compositions):
+            raise UserError(
+                f"compose: there is no sequence {sequence}; {len(self.compositions)} are fitted, "
+                "counted from 0."
+            )
         return [tuple(self.arms[j] for j in w) for w in self.compositions[sequence].waves]
 
     def goes_on(self, sequence: int, stage: int, p_right: float, fallback_price_usd: float) -> bool:
         """Whether to ask the wave after ``stage``."""
-        asked = self.compositions[sequence].goes_on(stage, np.array([p_right]), fallback_price_usd)
-        return bool(asked[0])
+        composition = self.compositions[sequence]
+        return bool(composition.goes_on(stage, np.float64(p_right), fallback_price_usd))
 
     def believed(self, sequence: int, stage: int, p_right: float) -> float:
         """How often answers that lead with this P after ``stage`` came true."""
-        return float(self.compositions[sequence].beliefs[stage](np.array([p_right]))[0])
+        return float(self.compositions[sequence].beliefs[stage](np.float64(p_right)))
 
     def state(self) -> dict[str, np.ndarray]:
         """Arrays by name; ``about`` has the rest."""

@@ -202,7 +202,7 @@ class Isotonic:
                 blocks.append((before[0] + last[0], before[1] + last[1], before[2] + last[2]))
         return cls(x, np.repeat([t / w for t, w, _ in blocks], [k for _, _, k in blocks]))
 
-    def __call__(self, p: np.ndarray) -> np.ndarray:
+    def __call__(self, p: np.ndarray | np.float64) -> np.ndarray:
         result: np.ndarray = np.interp(p, self.x, self.y)
         return result
 
@@ -220,15 +220,17 @@ class Composition:
     wave_cost_usd: tuple[float, ...]
     """Mean dollars of each wave."""
 
-    def goes_on(self, stage: int, p: np.ndarray, fallback_price_usd: float) -> np.ndarray:
-        """Whether to ask the next wave; (n,) bool for leading answers of probability ``p``."""
-        best = np.full(len(p), -np.inf)
+    def goes_on(
+        self, stage: int, p: np.ndarray | np.float64, fallback_price_usd: float
+    ) -> np.ndarray:
+        """Whether to ask the next wave; bool for leading answers of probability ``p``, of its
+        shape."""
+        best: np.ndarray | float = -np.inf
         cost = 0.0
         for j, gain in enumerate(self.gains[stage]):
             cost += self.wave_cost_usd[stage + 1 + j]
             best = np.maximum(best, fallback_price_usd * gain(p) - cost)
-        result: np.ndarray = best > 0
-        return result
+        return np.asarray(best > 0)
 
 
 Stage = tuple[np.ndarray, np.ndarray, np.ndarray]

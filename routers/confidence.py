@@ -7,6 +7,7 @@ predicted blindly. Arms that tell no log-probability keep the router's p.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -21,6 +22,8 @@ MIN_OUTCOMES = 30
 """Fewer outcomes than this and an arm shares the model of all arms."""
 _MIN_LOGPROB = -20.0
 _EPS = 0.005
+_LEAST = -700.0
+"""Below it a float has no exponential."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +55,17 @@ class AnswerConfidence:
         if not completion.ok:
             return 0.0
         arm = completion.call.arm
-        p = float(scores.p_correct[scores.index(arm)]) if arm in scores.arms else 0.5
-        if completion.logprob is None or arm not in self.weights:
+        p = scores.p_of(arm, 0.5)
+        weights = self.weights.get(arm)
+        if completion.logprob is None or weights is None:
             return p
-        x = _features(np.array(p), np.array(completion.logprob))
-        intercept, a, b = self.weights[arm]
-        return float(1 / (1 + np.exp(-(intercept + a * x[0] + b * x[1]))))
+        # The features of ``_features``, without arrays: votes and cascades ask this of everything
+        # they have heard, after every answer, and an array of one number costs 20 us.
+        p = min(max(p, _EPS), 1 - _EPS)
+        logprob = min(max(completion.logprob, _MIN_LOGPROB), 0.0)
+        intercept, a, b = weights
+        x = intercept + a * math.log(p / (1 - p)) - b * math.log1p(-10 * logprob)
+        return 1 / (1 + math.exp(-max(x, _LEAST)))
 
     def state(self) -> dict[str, list[float]]:
         return {str(arm): list(w) for arm, w in self.weights.items()}

@@ -54,8 +54,9 @@ class CostModel:
         answer = p_skill @ self.output_tokens.T
         price_in = np.array([p.input_usd_per_mtok for p in prices])
         price_out = np.array([p.output_usd_per_mtok for p in prices])
+        a_call = np.array([p.call_usd for p in prices])
         seconds = self.latency_line[:, 0] + self.latency_line[:, 1] * answer
-        return (prompt * price_in + answer * price_out) / 1e6, np.maximum(seconds, 0.0)
+        return (prompt * price_in + answer * price_out) / 1e6 + a_call, np.maximum(seconds, 0.0)
 
     def state(self) -> Mapping[str, np.ndarray]:
         return {

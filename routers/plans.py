@@ -9,6 +9,7 @@ shown to gain (``routers.shown_gains``) and the mean number of calls to each arm
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -16,33 +17,64 @@ from typing import Any, Self
 import numpy as np
 
 from experts.values import Arm
-from routers.scores import QueryScores
+from routers.scores import QueryScores, without_shift
 from routers.shown_gains import believed_success
 
 GENERAL = "general"
 
+Setting = float | str
+_PLAN = re.compile(r"(\w+)(?:\((.*)\))?", re.S)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A strategy and its settings, e.g. ``cascade(stop_at=0.9)``."""
+    """A strategy and its settings, e.g. ``cascade(stop_at=0.9)``, ``recruit(by='large', k=3)``."""
 
     strategy: str
-    settings: tuple[tuple[str, float], ...] = ()
+    settings: tuple[tuple[str, Setting], ...] = ()
 
     def __str__(self) -> str:
-        inner = ", ".join(f"{k}={v:g}" for k, v in self.settings)
+        inner = ", ".join(
+            f"{k}='{v}'" if isinstance(v, str) else f"{k}={v:g}" for k, v in self.settings
+        )
         return f"{self.strategy}({inner})" if inner else self.strategy
 
     @classmethod
-    def of(cls, strategy: str, **settings: float) -> Self:
+    def of(cls, strategy: str, **settings: Setting) -> Self:
         return cls(strategy, tuple(sorted(settings.items())))
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Inverse of ``str``."""
-        strategy, _, inner = text.partition("(")
-        pairs = [p.split("=") for p in inner.rstrip(")").split(", ") if p]
-        return cls(strategy, tuple((k, float(v)) for k, v in pairs))
+        """Inverse of ``str``; what is no number may also stand without quotes.
+
+        Raises ValueError, with what is wrong, for what no plan is written like.
+        """
+        if not (match := _PLAN.fullmatch(text.strip())):
+            raise ValueError(f"{text!r} is not written like cascade(stop_at=0.9)")
+        told: dict[str, Setting] = {}
+        for part in filter(None, (match[2] or "").split(",")):
+            key, equals, value = (word.strip() for word in part.partition("="))
+            if not (key and equals and value):
+                raise ValueError(f"{part.strip()!r} in {text!r} is not written like k=3")
+            if key in told:
+                raise ValueError(f"{key!r} is set twice in {text!r}")
+            told[key] = _setting(value)
+        return cls.of(match[1], **told)
+
+
+def _setting(text: str) -> Setting:
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+        return text[1:-1]
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no setting: a number must be finite")
+    return number
+
+
+SINGLE = Plan("single")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,6 +130,8 @@ class PlanOutlooks:
         # However often a plan asks an arm, it is loaded once; P(asked at all) is at most this.
         loading = np.minimum(calls, 1.0) @ load
         cost = calls @ price + loading
+        if scores.shift is not None and scores.shift.any() and scores.arms == self.arms:
+            p, cost, loading = self._moved(p, cost, loading, calls, scores, fallback_price_usd)
         objective = cost + (1 - p) * fallback_price_usd
         columns = (a.tolist() for a in (p, cost, calls.sum(axis=1), objective, loading))
         return [
@@ -111,6 +145,38 @@ class PlanOutlooks:
             )
             for plan, p, usd, n, objective, load_usd in zip(self.plans, *columns, strict=True)
         ]
+
+    def _moved(
+        self,
+        p: np.ndarray,
+        cost: np.ndarray,
+        loading: np.ndarray,
+        calls: np.ndarray,
+        scores: QueryScores,
+        fallback_price_usd: float,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Success, dollars and loads, each (n_plans,), now that outcomes since the fit have moved
+        the beliefs that the replays were made with.
+
+        A plan moves as the arms that it calls: by the mean shift of its calls' log-odds. That is
+        to the first order: a plan that would now ask others is believed to be worse than it is.
+        ``single`` is known better: it asks the arm that is best now.
+        """
+        shift = np.zeros(len(self.arms)) if scores.shift is None else scores.shift
+        each = calls / np.maximum(calls.sum(axis=1, keepdims=True), 1e-9)
+        by = each @ shift
+        clipped = np.clip(p, 0.001, 0.999)
+        moved = 1 / (1 + (1 - clipped) / clipped * np.exp(-by))
+        p = np.where(by == 0, p, moved)
+        if SINGLE in self.plans:
+            j = self.plans.index(SINGLE)
+            now = int(scores.objective(fallback_price_usd).argmin())
+            replayed = without_shift(scores.p_correct, shift)
+            then = int((scores.cost_usd + (1 - replayed) * fallback_price_usd).argmin())
+            if now != then:
+                p[j] = scores.p_correct[now]
+                cost[j], loading[j] = scores.cost_usd[now], scores.load_usd[now]
+        return p, cost, loading
 
     def _weights(self, scores: QueryScores) -> np.ndarray:
         """(s + 1,) how much each skill's record counts for this query; sums to 1."""

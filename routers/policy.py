@@ -20,8 +20,10 @@ class Choice:
     """What a policy decided, and what else it looked at."""
 
     plan: Plan
-    p_correct: float
-    cost_usd: float
+    p_correct: float | None
+    """None where nobody replayed the plan."""
+    cost_usd: float | None
+    """Likewise."""
     reason: str
     considered: tuple[PlanOutlook, ...]
     """Best first."""
@@ -57,12 +59,31 @@ def choose_plan(query: Query, scores: QueryScores, outlooks: PlanOutlooks) -> Ch
     reason = f"least expected cost, {best.objective_usd:.2g} $ with failures at {v:.2g} $"
     if scores.is_general:
         reason += "; unlike any question known, so judged as a general one"
+    for arm, prefix in scores.prefixes.items():
+        reason += f"; of the conversation, {arm} {prefix}"
     return Choice(
         plan=best.plan,
         p_correct=best.p_correct,
         cost_usd=best.cost_usd,
         reason=reason,
         considered=tuple(considered),
+    )
+
+
+def named_plan(plan: Plan, query: Query, scores: QueryScores, outlooks: PlanOutlooks) -> Choice:
+    """The plan that a policy names, whatever else there is."""
+    if not scores.arms:
+        return choose_plan(query, scores, outlooks)
+    # Of a part of the pool nothing is known: the replays asked all of it.
+    whole = len(scores.arms) == len(outlooks.arms)
+    expected = outlooks.expect(scores, query.fallback_price_usd) if whole else ()
+    known = next((o for o in expected if o.plan == plan), None)
+    return Choice(
+        plan=plan,
+        p_correct=known.p_correct if known else None,
+        cost_usd=known.cost_usd if known else None,
+        reason="the policy names it",
+        considered=(known,) if known else (),
     )
 
 

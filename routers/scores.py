@@ -31,6 +31,29 @@ class LoadShare:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReadPrefix:
+    """The part of a conversation that an arm has read before, and its server may still have."""
+
+    n_tokens: float
+    """Expected to be in its cache."""
+    saves_usd_per_mtok: float
+    """How much less these cost than other input."""
+    cached_usd_per_mtok: float
+
+    @property
+    def saves_usd(self) -> float:
+        return self.n_tokens * self.saves_usd_per_mtok / 1e6
+
+    @property
+    def cost_usd(self) -> float:
+        """Of these tokens."""
+        return self.n_tokens * self.cached_usd_per_mtok / 1e6
+
+    def __str__(self) -> str:
+        return f"has read {self.n_tokens:.0f} tokens, which saves {self.saves_usd:.2g} $"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class QueryScores:
     """One query's beliefs; arrays have shape (n_arms,)."""
 
@@ -54,6 +77,34 @@ class QueryScores:
     """By expert, of those that are not loaded."""
     may_stand_in: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By expert, others that can answer in its place; none unless their owner wants it."""
+    prefixes: Mapping[Arm, ReadPrefix] = field(default_factory=dict)
+    """By arm, what ``cost_usd`` is lower by; none unless the question continues a conversation."""
+
+    other_choice: Arm | None = None
+    """Whom a second router would ask, which looks at something else (words and not meaning, say);
+    None where there is none, as there ships none, or it would ask the same."""
+    shift: np.ndarray | None = None
+    """(n_arms,) how far outcomes of use have moved the log-odds of ``p_correct``; None where
+    nothing was learned from them."""
+    fitted_shift: np.ndarray | None = None
+    """(n_arms,) the part of it that belongs to the fitted state; the rest came since."""
+    known_n: np.ndarray | None = None
+    """(n_arms,) observations that beliefs are worth today; told where something may be explored."""
+    _columns: dict[Arm, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Filled when first asked for: strategies look arms up after every answer."""
+
+    @property
+    def shift_since_fit(self) -> np.ndarray:
+        """(n_arms,)."""
+        zero = np.zeros(len(self.arms))
+        total = zero if self.shift is None else self.shift
+        result: np.ndarray = total - (zero if self.fitted_shift is None else self.fitted_shift)
+        return result
+
+    @property
+    def p_fitted(self) -> np.ndarray:
+        """(n_arms,) ``p_correct`` by the fitted state alone."""
+        return without_shift(self.p_correct, self.shift_since_fit)
 
     @property
     def load_usd(self) -> np.ndarray:
@@ -72,19 +123,52 @@ class QueryScores:
             latency_s=self.latency_s + np.array(load_s),
         )
 
+    def with_prefixes(self, prefixes: Mapping[Arm, ReadPrefix]) -> QueryScores:
+        """The same beliefs at what arms cost that have read the conversation before. All others
+        would have to read it from its beginning: that is the price of switching."""
+        if not prefixes:
+            return self
+        cost_usd = self.cost_usd.copy()
+        for i, arm in enumerate(self.arms):
+            if prefix := prefixes.get(arm):
+                # What an answer is expected to cost comes of a rough line through the prompt's
+                # characters; never less than what is cached.
+                cost_usd[i] = max(cost_usd[i] - prefix.saves_usd, prefix.cost_usd)
+        mine = {arm: prefix for arm, prefix in prefixes.items() if arm in self.arms}
+        return replace(self, cost_usd=cost_usd, prefixes=mine)
+
     def objective(self, fallback_price_usd: float) -> np.ndarray:
         """Expected dollars of asking each arm alone: cost + (1 - p) V. Lower is better."""
         result: np.ndarray = self.cost_usd + (1 - self.p_correct) * fallback_price_usd
         return result
 
     def index(self, arm: Arm) -> int:
-        return self.arms.index(arm)
+        """Raises KeyError for an arm that there are no beliefs about."""
+        return self._column_of[arm]
+
+    def __contains__(self, arm: Arm | None) -> bool:
+        return arm is not None and arm in self._column_of
+
+    def p_of(self, arm: Arm, otherwise: float) -> float:
+        """P(right) of one arm; ``otherwise`` where there are no beliefs about it."""
+        i = self._column_of.get(arm)
+        return otherwise if i is None else float(self.p_correct[i])
+
+    @property
+    def _column_of(self) -> Mapping[Arm, int]:
+        if not self._columns:
+            self._columns.update(zip(self.arms, range(len(self.arms)), strict=True))
+        return self._columns
 
     def allowed(self, experts: frozenset[str] | None) -> QueryScores:
         """The same beliefs about the arms of these experts only; None allows all."""
         if experts is None:
             return self
         return self._of([i for i, arm in enumerate(self.arms) if arm.expert in experts])
+
+    def without(self, arm: Arm) -> QueryScores:
+        """The same beliefs about the other arms."""
+        return self._of([i for i, other in enumerate(self.arms) if other != arm])
 
     def affordable(self, max_cost_usd: float | None) -> QueryScores:
         """The same beliefs about the arms that are expected to cost no more; None is no limit."""
@@ -100,7 +184,17 @@ class QueryScores:
             sd=self.sd[keep],
             cost_usd=self.cost_usd[keep],
             latency_s=self.latency_s[keep],
+            shift=None if self.shift is None else self.shift[keep],
+            fitted_shift=None if self.fitted_shift is None else self.fitted_shift[keep],
+            known_n=None if self.known_n is None else self.known_n[keep],
         )
+
+
+def without_shift(p: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """P before so much was added to its log-odds; as it is where nothing was."""
+    odds = p / np.maximum(1 - p, 1e-9) * np.exp(-shift)
+    before: np.ndarray = np.where(shift == 0, p, odds / (1 + odds))
+    return before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,12 +217,18 @@ class Scores:
     skills: tuple[str, ...]
     p_skill: np.ndarray
     """(n_queries, n_skills)."""
+    shift: np.ndarray | None = None
+    """(n_queries, n_arms) as of ``QueryScores``, as is the next."""
+    fitted_shift: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.novelty)
 
     def __getitem__(self, rows: np.ndarray) -> Scores:
-        arrays = ("p_correct", "sd", "cost_usd", "latency_s", "novelty", "is_general", "p_skill")
+        arrays = [
+            "p_correct", "sd", "cost_usd", "latency_s", "novelty", "is_general", "p_skill",
+        ]  # fmt: skip
+        arrays += [n for n in ("shift", "fitted_shift") if getattr(self, n) is not None]
         return replace(self, **{name: getattr(self, name)[rows] for name in arrays})
 
     def row(self, i: int, *, n_skills: int = 3) -> QueryScores:
@@ -144,4 +244,6 @@ class Scores:
             novelty=float(self.novelty[i]),
             is_general=bool(self.is_general[i]),
             skills={self.skills[j]: float(p_skill[j]) for j in order if p_skill[j] >= 0.01},
+            shift=None if self.shift is None else self.shift[i],
+            fitted_shift=None if self.fitted_shift is None else self.fitted_shift[i],
         )

@@ -24,13 +24,15 @@ def stand_ins(scores: QueryScores, arm: Arm, fallback_price_usd: float) -> tuple
     cascade, whose further calls make up for mistakes, nobody knows what a member is worth alone.
     """
     names = scores.may_stand_in.get(arm.expert)
-    if not names or arm not in scores.arms:
+    if not names or arm not in scores:
         return ()
     v, i = fallback_price_usd, scores.index(arm)
     worth = scores.p_correct * v - (scores.cost_usd - scores.load_usd)
     found = [
         StandIn(arm=other, loss_usd=float(worth[i] - worth[j]))
         for j in np.argsort(-worth, kind="stable")
-        if (other := scores.arms[j]).expert in names and other.expert != arm.expert
+        if (other := scores.arms[j]).expert in names
+        and other.expert != arm.expert
+        and other.mode == arm.mode  # the call is worded for it
     ]
     return tuple(found[:MOST])

@@ -1,15 +1,16 @@
-"""Which skills does a question need? Two annotators, one result.
+"""Which skills does a question need? One result, and the protocol of those who give it.
 
-``DescriptorAnnotator`` compares a question with the taxonomy's sentences and needs no data;
-``NeighbourAnnotator`` compares it with questions whose skill is known, and is better once there are
-some. Both also say how far a question is from what they know.
+``DescriptorAnnotator`` compares a question with the taxonomy's sentences; ``NeighbourAnnotator``
+with questions whose skill is known. Beside this module are a trained classifier (``classifier``),
+keywords that an LLM names (``keywords``) and a quick look at the words (``quick``). All also say
+how far a question is from what they know.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -29,29 +30,97 @@ class Annotation:
     """(n_questions,) in [0, 2]: 1 - cosine to what is known; 0 means seen."""
 
 
-class Annotator(Protocol):
-    """Turns embeddings into an annotation over ``skills``."""
+Seen_contra = TypeVar("Seen_contra", contravariant=True)
+
+
+class Annotator(Protocol[Seen_contra]):
+    """Turns questions, as it sees them, into an annotation over ``skills``: embeddings, texts, or
+    keywords."""
 
     @property
     def skills(self) -> tuple[str, ...]: ...
-    def annotate(self, embeddings: np.ndarray) -> Annotation: ...
+    def annotate(self, seen: Seen_contra, /) -> Annotation: ...
+
+
+class RouterAnnotator(Annotator[np.ndarray], Protocol):
+    """An annotator of embeddings that a router is fitted with: it can tell how good it is on
+    questions that it does not know, and be kept as arrays."""
+
+    kind: ClassVar[str]
+    """As configuration and fitted state name it."""
+
+    def fit(self, embeddings: np.ndarray, labels: Sequence[str], skills: Sequence[str]) -> Self:
+        """embeddings: (n, d) unit rows; labels: n names out of ``skills``."""
+        ...
+
+    def blind(
+        self, embeddings: np.ndarray, labels: Sequence[str], groups: np.ndarray | None = None
+    ) -> Annotation:
+        """The questions of ``fit`` as if they were not known: each annotated without itself or,
+        with ``groups`` (n,), without all questions of its group."""
+        ...
+
+    def state(self) -> Mapping[str, np.ndarray]: ...
 
 
 class DescriptorAnnotator:
-    """Softmax over cosine similarities to one descriptor a skill (Symbolic-MoE's matching step,
-    METHODS "map each keyword to its nearest", with whole questions in place of keywords)."""
+    """Softmax over cosine similarities to one descriptor a skill (the matching step of
+    Symbolic-MoE, arXiv:2503.05641, with whole questions in place of keywords)."""
+
+    kind: ClassVar[str] = "descriptors"
 
     def __init__(
         self, skills: Sequence[str], descriptors: np.ndarray, *, sharpness: float = 20.0
     ) -> None:
+        """descriptors: (n_skills, d), unit rows."""
         self.skills = tuple(skills)
         self.descriptors, self.sharpness = descriptors, sharpness
 
+    def fit(self, embeddings: np.ndarray, labels: Sequence[str], skills: Sequence[str]) -> Self:
+        """Nothing is learned of questions; only ``skills`` are told apart from now on."""
+        if missing := [s for s in skills if s not in self.skills]:
+            raise SkillsError(
+                f"No descriptor of {', '.join(missing)}. Add a sentence about it to the taxonomy."
+            )
+        rows = [self.skills.index(s) for s in skills]
+        self.descriptors, self.skills = self.descriptors[rows], tuple(skills)
+        return self
+
     def annotate(self, embeddings: np.ndarray) -> Annotation:
+        return self._of(embeddings @ self.descriptors.T)
+
+    def blind(
+        self, embeddings: np.ndarray, labels: Sequence[str], groups: np.ndarray | None = None
+    ) -> Annotation:
+        """Without the descriptors of the skills of a question's group; without itself is as it is,
+        since no descriptor was made of questions."""
         similarity = embeddings @ self.descriptors.T
+        if groups is not None:
+            of_group = {
+                g: {s for s, h in zip(labels, groups, strict=True) if h == g}
+                for g in dict.fromkeys(groups.tolist())
+            }
+            hidden = {g: [s in members for s in self.skills] for g, members in of_group.items()}
+            similarity[np.array([hidden[g] for g in groups.tolist()])] = -np.inf
+        return self._of(similarity)
+
+    def _of(self, similarity: np.ndarray) -> Annotation:
         return Annotation(
-            p_skill=_softmax(self.sharpness * similarity), novelty=1 - similarity.max(axis=1)
+            p_skill=softmax(self.sharpness * similarity), novelty=1 - similarity.max(axis=1)
         )
+
+    def state(self) -> Mapping[str, np.ndarray]:
+        """Arrays that ``from_state`` rebuilds it from."""
+        return {
+            "descriptors": self.descriptors,
+            "skills": np.array(self.skills),
+            "sharpness": np.array(self.sharpness),
+        }
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
+        skills = [str(s) for s in state["skills"]]
+        return cls(skills, state["descriptors"], sharpness=float(state["sharpness"]))
 
 
 class NeighbourAnnotator:
@@ -59,6 +128,8 @@ class NeighbourAnnotator:
 
     p(s | x) is proportional to the sum over the k nearest i with skill s of exp(sharpness * cos_i).
     """
+
+    kind: ClassVar[str] = "neighbours"
 
     def __init__(self, *, k: int = 15, sharpness: float = 20.0) -> None:
         self.k, self.sharpness = k, sharpness
@@ -89,8 +160,13 @@ class NeighbourAnnotator:
         cells = self.labels_[nearest] + n_skills * np.arange(n)[:, None]
         votes = np.bincount(cells.ravel(), weights.ravel(), n * n_skills).reshape(n, n_skills)
         p_skill = votes / votes.sum(axis=1, keepdims=True)
-        top = np.sort(cosines, axis=1)[:, -N_NEAREST:]
-        return Annotation(p_skill=p_skill, novelty=1 - top.mean(axis=1))
+        return Annotation(p_skill=p_skill, novelty=novelty(cosines))
+
+    def blind(
+        self, embeddings: np.ndarray, labels: Sequence[str], groups: np.ndarray | None = None
+    ) -> Annotation:
+        """See ``RouterAnnotator``."""
+        return self.annotate(embeddings, leave_out=own_groups(len(embeddings), groups))
 
     def state(self) -> Mapping[str, np.ndarray]:
         """Arrays that ``from_state`` rebuilds it from; embeddings in half precision."""
@@ -110,7 +186,24 @@ class NeighbourAnnotator:
         return annotator
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def novelty(cosines: np.ndarray) -> np.ndarray:
+    """(n,) 1 - mean of the ``N_NEAREST`` largest of each row's cosines to known questions."""
+    k = min(N_NEAREST, cosines.shape[1])
+    top = np.partition(cosines, -k, axis=1)[:, -k:]
+    result: np.ndarray = 1 - top.mean(axis=1)
+    return result
+
+
+def own_groups(n: int, groups: np.ndarray | None) -> list[np.ndarray]:
+    """For each of n questions the rows of its group; itself alone where there are no groups."""
+    if groups is None:
+        return [np.array([i]) for i in range(n)]
+    return [np.flatnonzero(groups == g) for g in groups]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Rows of probabilities; -inf is 0, and a row of nothing but -inf is uniform."""
+    logits = np.where(np.isfinite(logits).any(axis=1, keepdims=True), logits, 0.0)
     exps = np.exp(logits - logits.max(axis=1, keepdims=True))
     result: np.ndarray = exps / exps.sum(axis=1, keepdims=True)
     return result

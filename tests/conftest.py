@@ -52,7 +52,16 @@ def processes() -> ForkServerContext:
     in a process, so it knows what all tests need."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.orchestrator.batch.batches", "tests.orchestrator.test_idempotency", "uvicorn"]
+        [
+            "tests.orchestrator.batch.batches",
+            "tests.orchestrator.runs.relays",
+            "tests.orchestrator.ledger.test_opening",
+            "tests.orchestrator.test_idempotency",
+            "langgraph.checkpoint.sqlite.aio",
+            "langgraph.func",
+            "langsmith",
+            "uvicorn",
+        ]
     )
     # It looks for modules in the folder that it is started in, and says nothing when it finds none.
     with chdir(Path(__file__).parent.parent):

@@ -26,9 +26,10 @@ from experts.values import Arm, Call, Message, Sampling
 from experts.vllm.engine import EngineSettings
 from experts.vllm.expert import VLLMExpert
 from experts.vllm.fleet import Fleet, FleetSlot
+from experts.vllm.patience import Patience
 from experts.vllm.record import SwapRecord
 from experts.vllm.slot import EngineSlot, Servable, SlotSettings, servable, servable_adapter
-from experts.vllm.verify import Verifier
+from experts.vllm.verify import MAX_HASHED_BYTES, Verifier
 
 PROGRAM = str(Path(__file__).parent / "scripted_engine.py")
 FAMILY = ("countries", "elements", "logic", "units")
@@ -63,7 +64,7 @@ def model_folder(into: Path, name: str, answers: Mapping[str, str]) -> Path:
 def write_answers(folder: Path, name: str, answers: Mapping[str, str]) -> None:
     said: dict[str, list[int | str]] = {}
     for question, answer in answers.items():
-        prompt = tokenizer(name).encode([Message(role="user", content=question)])
+        prompt = tokenizer(name).encode(ask(name, question))
         ids = tokenizer(name)._tokenizer(answer, add_special_tokens=False)["input_ids"]
         said[",".join(map(str, prompt))] = ids if answer else ["poison"]
     (folder / "answers.json").write_text(json.dumps(said))
@@ -109,6 +110,15 @@ class Lab:
         """Bodies of the calls, once ``note`` was called."""
         return [json.loads(x) for x in (self.folder / "asked.jsonl").read_text().splitlines()]
 
+    def teach(self, call: Call, answer: str) -> None:
+        """What its expert's model says to it."""
+        name = call.arm.expert
+        path = self.folder / name / "answers.json"
+        speaks = self.experts[name]._loaded_tokenizer()
+        ids = speaks._tokenizer(answer, add_special_tokens=False)["input_ids"]
+        told = {**json.loads(path.read_text()), ",".join(map(str, speaks.encode(call))): ids}
+        path.write_text(json.dumps(told))
+
     def note(self) -> None:
         (self.folder / "asked.jsonl").touch()
 
@@ -130,10 +140,14 @@ class Settings:
     hang_s: float = 20.0
     port: int = 0
     call_s: float = 0.0
+    patience: Patience = field(default_factory=lambda: Patience(first_back_off_s=0.01))
     kept_s: float = float("inf")
     """Engines hang up on idle connections after it."""
     sees_layers: bool = True
     """Linear layers can be compared with the file's; on CPUs, vLLM packs them."""
+    max_hashed_bytes: float = MAX_HASHED_BYTES
+    is_tied: bool = True
+    """Heads are the embeddings, as those of the bundled models are; else their config says no."""
     adapters: Mapping[str, str] = field(default_factory=dict)
     """Base by adapter."""
     answers: Mapping[str, str] = field(default_factory=dict)
@@ -144,6 +158,8 @@ class Settings:
     """By model; ``PRICES`` of the others."""
     context_tokens: Mapping[str, int] = field(default_factory=dict)
     """By model; 256 of the others."""
+    tool_template: str = ""
+    """Chat template of all models, which then write tool calls as ``hermes``."""
     is_mute: bool = False
     """They need not be asked: transformers is not imported."""
 
@@ -153,17 +169,9 @@ def lab(folder: Path, **settings: object) -> Iterator[Lab]:
     """Ends all of its engines."""
     made = Settings(**settings)  # type: ignore[arg-type]
     (folder / "faults").mkdir(exist_ok=True)
-    models = {
-        name: servable(
-            name,
-            model_folder(
-                folder,
-                name,
-                {} if made.is_mute else {"Who are you?": f"I am {name}", **made.answers},
-            ),
-        )
-        for name in made.names
-    }
+    models = {name: servable(name, _model_folder_of(folder, name, made)) for name in made.names}
+    if not made.is_tied:
+        models = {name: _with_a_head(name, folder / name) for name in made.names}
     for name, base in made.adapters.items():
         answers = {"Who are you?": f"I am {name}"}
         path = adapter_folder(folder, name, base=base, answers=answers)
@@ -183,7 +191,7 @@ def lab(folder: Path, **settings: object) -> Iterator[Lab]:
         hang_s=made.hang_s,
         port=made.port,
     )
-    record, verifier = SwapRecord(), Verifier()
+    record, verifier = SwapRecord(), Verifier(made.max_hashed_bytes)
     slots = [
         EngineSlot(f"slot{i}", engine, made.slot, models, record, verifier)
         for i in range(made.n_slots)
@@ -199,10 +207,17 @@ def lab(folder: Path, **settings: object) -> Iterator[Lab]:
         models,
         made.policy or CoServe(),
         record,
+        patience=made.patience,
     )
     siblings: dict[str, VLLMExpert] = {}
     experts = {
-        name: VLLMExpert(_card(model, made), fleet, FOLDER / (model.base or name), siblings)
+        name: VLLMExpert(
+            _card(model, made),
+            fleet,
+            (folder if made.tool_template else FOLDER) / (model.base or name),
+            siblings,
+            "hermes" if made.tool_template else None,
+        )
         for name, model in models.items()
     }
     siblings |= experts if made.stand_ins else {}
@@ -210,6 +225,20 @@ def lab(folder: Path, **settings: object) -> Iterator[Lab]:
         yield Lab(folder, fleet, experts, slots, models)
     finally:
         fleet.close()
+
+
+def _model_folder_of(folder: Path, name: str, made: Settings) -> Path:
+    answers = {} if made.is_mute else {"Who are you?": f"I am {name}", **made.answers}
+    model = model_folder(folder, name, answers)
+    if made.tool_template:
+        (model / "chat_template.jinja").write_text(made.tool_template)
+    return model
+
+
+def _with_a_head(name: str, folder: Path) -> Servable:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+    return servable(name, folder)
 
 
 def _card(model: Servable, made: Settings) -> ExpertCard:

@@ -4,6 +4,10 @@ Standard library only, so that it is up in a twentieth of a second. What it answ
 ``answers.json`` of the model folder: token ids by token ids, joined by commas. To prompts that are
 not there it says something that depends on the folder's name alone, as other weights would. Faults
 are files in the folder that SCRIPTED_FAULTS names; each happens once, and its file goes.
+
+Like a vLLM's, its prefix cache knows adapters by name and folder and the base not at all, so until
+it is reset it answers as before, also when other weights were put in place; and what it kept before
+it slept is nonsense afterwards.
 """
 
 from __future__ import annotations
@@ -52,6 +56,7 @@ class Engine:
         self.name, self.folder = arguments["--served-model-name"], Path(arguments["--model"])
         self.adapters: dict[str, Path] = {}
         self.awake, self.n_tokens, self.sleep_level = True, 0, 0
+        self.prefix_cache: dict[tuple, list[int]] = {}
         self.going = asyncio.Event()
         self.going.set()
 
@@ -84,6 +89,8 @@ class Engine:
         elif path == "/sleep":
             assert query["mode"] == ["wait"], "requests would be aborted"
             self.awake, self.sleep_level = False, int(query["level"][0])
+            for key in self.prefix_cache:
+                self.prefix_cache[key] = [0] * 9
         elif path == "/wake_up":
             self.awake = "tags" not in query or query["tags"] == ["kv_cache"]
         elif path == "/is_sleeping":
@@ -93,6 +100,7 @@ class Engine:
         elif path == "/v1/unload_lora_adapter":
             del self.adapters[body["lora_name"]]
         elif path == "/reset_prefix_cache":
+            self.prefix_cache.clear()
             return 200, {"success": True}
         else:
             return 404, {"error": {"message": f"no route {path}"}}
@@ -123,6 +131,16 @@ class Engine:
                 return 400, {"error": {"message": "I do not like it"}}
             if strikes("fail_call"):
                 return 500, {"error": {"message": "Try again"}}
+            if strikes("nan_in_call"):
+                if not body.get("stream"):
+                    return 500, {
+                        "error": {
+                            "message": "Out of range float values are not JSON compliant: nan"
+                        }
+                    }
+                start_stream(writer)
+                send(writer, chunk(ids[:1], logprob=None))
+                return None
         if told and strikes("hang_in_call"):
             if body.get("stream"):
                 start_stream(writer)
@@ -164,7 +182,9 @@ class Engine:
         name, _ = self.answers_of(body["model"])
         known = self.told(body)
         ids = [*known, END_ID] if known else [zlib.crc32(name.encode()) % 900 + i for i in range(9)]
-        return ids[: body["max_tokens"]]
+        adapter = self.adapters.get(body["model"])
+        key = (body["model"] if adapter else "", adapter, *body["prompt"])
+        return self.prefix_cache.setdefault(key, ids)[: body["max_tokens"]]
 
     def digest(self, name: str) -> str:
         path = next(self.folder.glob("*.safetensors"))
@@ -175,12 +195,17 @@ class Engine:
             return hashlib.sha256(file.read(end - start)).hexdigest()
 
 
-def chunk(ids: list[int], finish: str | None = None, n_top: int = 0) -> dict:
+def chunk(
+    ids: list[int],
+    finish: str | None = None,
+    n_top: int = 0,
+    logprob: float | None = LOGPROB,
+) -> dict:
     # Like a vLLM's: the token itself, and the likeliest, which may be others.
     tops = [{f"token_id:{i + j}": LOGPROB * (1 + j) for j in range(n_top + 1)} for i in ids]
     choice = {
         "token_ids": ids,
-        "logprobs": {"token_logprobs": [LOGPROB] * len(ids), "top_logprobs": tops},
+        "logprobs": {"token_logprobs": [logprob] * len(ids), "top_logprobs": tops},
         "finish_reason": finish,
     }
     return {"choices": [choice]}
@@ -225,10 +250,14 @@ async def serve(engine: Engine, reader, writer) -> None:
 async def main() -> None:
     arguments = dict(zip(sys.argv[1::2], sys.argv[2::2], strict=False))
     say(f"scripted engine: {sys.argv[1:]}")
+    if "VLLM_API_KEY" in os.environ:
+        crash("nobody will be answered who has no key")
     if strikes("crash_at_start"):
         crash("torch.OutOfMemoryError: CUDA out of memory")
     if strikes("hang_at_start"):
         await asyncio.sleep(600)
+    while (Path(os.environ["SCRIPTED_FAULTS"]) / "hold_at_start").exists():
+        await asyncio.sleep(0.01)
     # A vLLM is several processes: none may be left.
     subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
     engine = Engine(arguments)

@@ -10,14 +10,15 @@ model of the other tasks and the same router fitted on its own task, too.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from eval.audit.findings import Finding, listed
+from eval.outcomes.for_routers import for_routers
 from eval.outcomes.matrix import OutcomeMatrix
-from experts.values import Arm
 from routers.estimators import ESTIMATORS, Estimator
-from routers.outcomes import Features, Outcomes
+from routers.outcomes import Outcomes
 
 CONTROLLED = ("knn", "ridge")
 """A router that only remembers, and one that learns."""
@@ -53,30 +54,10 @@ class _Data:
     """Outcomes of a pool, and folds."""
 
     def __init__(self, pool: OutcomeMatrix, embeddings: np.ndarray, seed: int) -> None:
-        unknown = np.full(pool.score.shape, np.nan)
-        self.features = Features(
-            embeddings=embeddings.astype(float),
-            n_chars=np.array([len(q.prompt) for q in pool.queries]),
-        )
-        self.outcomes = Outcomes(
-            arms=tuple(Arm(m) for m in pool.models),
-            skills=tuple(pool.tasks),
-            scores=pool.score,
-            input_tokens=pool.input_tokens,
-            output_tokens=pool.output_tokens,
-            latency_s=unknown,
-            logprob=unknown,
-        )
+        self.features, self.outcomes = for_routers(pool, embeddings)
         self.tasks, self.seed = pool.tasks.astype(str), seed
         self.rng = np.random.default_rng(seed)
         self.fold = self.rng.permutation(len(pool)) % N_FOLDS
-
-    def with_scores(self, scores: np.ndarray) -> Outcomes:
-        known = {
-            name: getattr(self.outcomes, name)
-            for name in ("arms", "skills", "input_tokens", "output_tokens", "latency_s", "logprob")
-        }
-        return Outcomes(scores=scores, **known)
 
     def believed(
         self, make: Callable[[], Estimator], outcomes: Outcomes, group: np.ndarray
@@ -98,7 +79,7 @@ def _shuffled(name: str, data: _Data) -> Finding:
     surplus = []
     for _ in range(N_SHUFFLES):
         scores = real[data.rng.permutation(len(rows))]
-        p, rates = data.believed(ESTIMATORS[name], data.with_scores(scores), data.fold)
+        p, rates = data.believed(ESTIMATORS[name], replace(data.outcomes, scores=scores), data.fold)
         routed, single = p.argmax(axis=1), rates.argmax(axis=1)
         for judged, on in (("shuffled", scores), ("real", real)):
             gaps[judged].append(on[rows, routed] - on[rows, single])

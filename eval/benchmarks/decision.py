@@ -239,7 +239,7 @@ def _on(embedder: Any, router: Any) -> Any:
 
     references = _references()
     other = copy(router)
-    other.annotator_ = NeighbourAnnotator(k=router.annotator_.k).fit(
+    other.annotator_ = NeighbourAnnotator().fit(
         embedder.embed([q.question for q in references]),
         [str(q.skill) for q in references],
         router.annotator_.skills,

@@ -98,6 +98,7 @@ async def _rig_in(
     made = experts_on_vllm(Config(data_dir=data_dir, vllm=section), [settings])
     experts = {e.card.name: cast(VLLMExpert, e) for e in made[id(settings)]}
     fleet = next(iter(experts.values())).fleet
+    fleet.record.keep_all()
     try:
         yield Rig(fleet, experts, concurrency)
     finally:
@@ -163,7 +164,7 @@ async def by_hand(rig: Rig, calls: Sequence[Call], before: Hand | None = None) -
     dealt = _dealt(list(rig.experts), list(rig.fleet.slots), before.serving_s if before else {})
     await asyncio.gather(*(lane(s, mine) for s, mine in dealt.items()))
     makespan_s = time.perf_counter() - started
-    swaps = rig.fleet.record.swaps[n_before:]
+    swaps = list(rig.fleet.record.swaps)[n_before:]
     return Hand(texts, serving_s, makespan_s, sum(s.seconds for s in swaps) / len(rig.fleet.slots))
 
 
@@ -209,7 +210,8 @@ async def play_on_engines(
     after the last came, whoever waits still."""
     await rig.to_start()
     rig.fleet.use(policy)
-    rig.fleet.expect_more(at_s is not None)
+    for expert in rig.experts.values():
+        expert.expect_more(at_s is not None)
     jobs = await rig.jobs(calls)
     n_before = len(rig.fleet.record.swaps)
     came_s = await _submit(rig.fleet, jobs, at_s)
@@ -224,7 +226,7 @@ async def play_on_engines(
         (job.started_s if job.started_s is not None else ended_s) - came
         for job, came in zip(jobs, came_s, strict=True)
     )
-    swaps = rig.fleet.record.swaps[n_before:]
+    swaps = list(rig.fleet.record.swaps)[n_before:]
     return Played(
         policy=name,
         makespan_s=makespan_s,

@@ -6,60 +6,42 @@ that a seed draws. A killed process is started again with the same command. Clie
 send again what they have no answer to, with the same ``Idempotency-Key``.
 
 What is promised, and looked at in the end: every query is answered exactly once, as it is when
-nothing is killed (greedy); the ledger holds one bill for each, and no process is left.
+nothing is killed (greedy); the ledger holds one bill for each, and no process is left. Engines note
+what they are given, so that a call which was made twice and billed once is seen, too.
 
-Moments: half are drawn from a start, since starting is most of an engine's life here, and half from
-the first answer after it, then of engines that are not starting themselves.
+When kills come is ``kills_moments``'s business.
 """
 
 from __future__ import annotations
 
-import json
-import socket
 import subprocess
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, Literal
 
+from eval.benchmarks.kills_batches import problems_of_batch, read_lines, write_lines
+from eval.benchmarks.kills_calls import calls_in, problems_of_calls
 from eval.benchmarks.kills_clients import Clients
-from eval.benchmarks.kills_processes import Processes, Stage, command, kill
-from eval.questions import lab_questions
-from experts.bundled import bundled_models
+from eval.benchmarks.kills_moments import Kill, Killer, Kind
+from eval.benchmarks.kills_processes import Processes, command
+from eval.benchmarks.kills_work import (
+    CONCURRENCY,
+    N_SLOTS,
+    batch_questions,
+    free_port,
+    write_config,
+)
 from experts.errors import ExpertFailure
-from experts.lab.questions import skills_of
-from orchestrator.ledger import Ledger
 
-Kind = Literal["engine", "batch", "server"]
 Tell = Callable[[str], None]
 _POLL_S = 0.03
-_LOOK_S = 1.0
-"""For engines to be looked up: what was started must be known in the end."""
-_SERVING_S = 1.5
-"""Moments after the first answer are drawn within so many seconds."""
 _END_S = 30.0
 """For what was killed to be gone."""
-_PATIENCE_S = 600.0
-"""Without an answer to anybody."""
 _SHOWN = 5
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Kill:
-    """One."""
-
-    kind: Kind
-    victim: str
-    """Which process of it."""
-    stage: Stage
-    at_s: float
-    """Since the beginning."""
-    recovery_s: float
-    """Until the next answer to anybody."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +54,10 @@ class KillsReport:
     """To the server."""
     n_broken: int
     """Times that a client lost its connection, or was told to come again."""
+    n_begun: int
+    """Calls that engines were given while there were kills; 0 where there are no engines ..."""
+    n_ended: int
+    """... and that they answered in full."""
     kills: list[Kill]
     seconds: float
     promises: dict[str, bool]
@@ -104,119 +90,6 @@ def run_bench(
         return _Bench(Path(folder), size, python, Random(seed), tell).run(seed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
-    """A kill to be made, so long after a start or, if not is_starting, after the first answer."""
-
-    kind: Kind
-    is_starting: bool
-    after_s: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Made:
-    """A kill that no answer has followed yet."""
-
-    kind: Kind
-    victim: str
-    stage: Stage
-    at_s: float
-    n_answers: int
-
-
-class _Killer:
-    """Makes the kills, one after the other, each when its moment has come."""
-
-    def __init__(self, processes: Processes, rng: Random) -> None:
-        self._processes, self._rng = processes, rng
-        self._begun_s = self._now_s = time.monotonic()
-        self.dues: list[_Due] = []
-        self.kills: list[Kill] = []
-        self._made: list[_Made] = []
-        self._since_s = self._heard_s = self._looked_s = self._now_s
-        self._answered_s: float | None = None
-        self._n_answers = 0
-
-    @property
-    def is_done(self) -> bool:
-        """Nothing is to be killed any more, and all have recovered from what was."""
-        return not (self.dues or self._made)
-
-    def add(self, kinds: Sequence[Kind], starting_s: float) -> None:
-        for kind in kinds:
-            is_starting = self._rng.random() < 0.5
-            longest_s = starting_s if is_starting else _SERVING_S
-            self.dues.append(_Due(kind, is_starting, self._rng.uniform(0, longest_s)))
-
-    def began(self, n_answers: int) -> None:
-        """A process was started now; so many answers there are."""
-        self._since_s = self._heard_s = time.monotonic()
-        self._answered_s, self._n_answers = None, n_answers
-        # What was on its way when the process before was killed is none of this one's answers.
-        self._made = [replace(made, n_answers=n_answers) for made in self._made]
-
-    def tick(self, process: subprocess.Popen[bytes], n_answers: int) -> bool:
-        """Look at what has come, and kill if it is time. True when the process itself was killed.
-
-        n_answers: any measure of them that grows. Raises ExpertFailure when nobody is answered."""
-        self._now_s = time.monotonic()
-        self._hear(n_answers)
-        if self._now_s - self._looked_s > _LOOK_S:
-            self._looked_s = self._now_s
-            self._processes.engines()
-        if not self.dues or process.poll() is not None:
-            return False
-        due = self.dues[0]
-        begun_s = self._since_s if due.is_starting else self._answered_s
-        if begun_s is None or self._now_s - begun_s < due.after_s:
-            return False
-        return self._kill(due, process, n_answers)
-
-    def _hear(self, n_answers: int) -> None:
-        if n_answers > self._n_answers:
-            self._n_answers, self._heard_s = n_answers, self._now_s
-            self._answered_s = self._answered_s or self._now_s
-        elif self._now_s - self._heard_s > _PATIENCE_S:
-            raise ExpertFailure(f"Nobody was answered for {_PATIENCE_S:g} s.")
-        for made in [m for m in self._made if m.n_answers < n_answers]:
-            self._made.remove(made)
-            self.kills.append(
-                Kill(
-                    kind=made.kind,
-                    victim=made.victim,
-                    stage=made.stage,
-                    at_s=made.at_s - self._begun_s,
-                    recovery_s=self._now_s - made.at_s,
-                )
-            )
-
-    def _kill(self, due: _Due, process: subprocess.Popen[bytes], n_answers: int) -> bool:
-        kind: Kind = due.kind
-        stage: Stage = "starting"
-        engines = [(engine, engine.stage()) for engine in self._processes.engines()]
-        stages = [s for _, s in engines]
-        if kind == "engine":
-            fit = [e for e in engines if due.is_starting or e[1] != "starting"]
-            if not fit:
-                return False  # there will be one
-            engine, stage = self._rng.choice(fit)
-            core = engine.core
-            pid = core if core is not None and self._rng.random() < 0.5 else engine.leader
-            victim = "engine core" if pid == core else "API server"
-        else:
-            pid, victim = process.pid, kind
-            if self._answered_s is not None:
-                stage = "loading" if "loading" in stages else "serving"
-        kill(pid)
-        self._now_s = time.monotonic()
-        self._made.append(
-            _Made(kind=kind, victim=victim, stage=stage, at_s=self._now_s, n_answers=n_answers)
-        )
-        self.dues.pop(0)
-        self._since_s, self._answered_s = self._now_s, None
-        return kind != "engine"
-
-
 class _Bench:
     """See the module."""
 
@@ -225,14 +98,14 @@ class _Bench:
     ) -> None:
         self._folder, self._size, self._python, self._tell = folder, size, python, tell
         self._processes = Processes(folder)
-        self._killer = _Killer(self._processes, rng)
+        self._killer = Killer(self._processes, rng)
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = time.monotonic()
         self._problems: list[str] = []
 
     def run(self, seed: int) -> KillsReport:
-        questions = _questions(self._size.n_queries, seed)
-        _write(self._folder / "queries.jsonl", questions)
+        questions = batch_questions(self._size.n_queries, seed)
+        write_lines(self._folder / "queries.jsonl", questions)
         try:
             self._tell("a batch without kills")
             expected = self._undisturbed()
@@ -243,10 +116,14 @@ class _Bench:
                 self._process.kill()
                 self._process.wait()
         self._problems += [f"it still runs: {said}" for said in self._left()]
+        calls = self._calls("data")
+        self._problems += self._problems_of_calls(n_batches * len(questions) + len(clients.answers))
         return KillsReport(
             n_queries=n_batches * len(questions),
             n_requests=len(clients.answers),
             n_broken=clients.n_broken,
+            n_begun=calls["begun"],
+            n_ended=calls["ended"],
             kills=self._killer.kills,
             seconds=time.monotonic() - self._started_s,
             promises={
@@ -258,6 +135,24 @@ class _Bench:
             },
             problems=self._problems[:_SHOWN],
         )
+
+    def _calls(self, data: str) -> Counter[str]:
+        return calls_in(self._folder / f"{data}.calls")
+
+    def _problems_of_calls(self, n_answers: int) -> list[str]:
+        if self._python is None:
+            return []
+        n_engines = sum(kill.kind == "engine" for kill in self._killer.kills)
+        return [
+            *problems_of_calls("undisturbed", self._calls("quiet"), self._size.n_queries),
+            *problems_of_calls(
+                "with kills",
+                self._calls("data"),
+                n_answers,
+                n_excused=(len(self._killer.kills) - n_engines) * N_SLOTS * CONCURRENCY,
+                n_unnoted=n_engines * CONCURRENCY,
+            ),
+        ]
 
     @property
     def _is_late(self) -> bool:
@@ -276,10 +171,10 @@ class _Bench:
         """Texts by id; with books of its own, so that nothing can be recalled from them."""
         self._process = self._batch("quiet")
         self._ended_well()
-        return {r["id"]: r["text"] for r in _read(self._folder / "quiet.jsonl")}
+        return {r["id"]: r["text"] for r in read_lines(self._folder / "quiet.jsonl")}
 
     def _batch(self, name: str, data: str = "quiet") -> subprocess.Popen[bytes]:
-        config = _config(self._folder, data, self._python)
+        config = write_config(self._folder, data, self._python)
         return command(
             *("batch", "run", "queries.jsonl", "--json", "--out", f"{name}.jsonl"),
             *("--config", str(config)),
@@ -325,7 +220,7 @@ class _Bench:
     def _served(
         self, questions: Sequence[Mapping[str, str]], expected: Mapping[str, str]
     ) -> Clients:
-        port, killer = _free_port(), self._killer
+        port, killer = free_port(), self._killer
         clients = Clients(questions, port)
         killer.add(self._kinds("server"), self._size.starting_s)
         self._tell(f"server, {len(killer.dues)} kills to make")
@@ -347,7 +242,7 @@ class _Bench:
         return clients
 
     def _serve(self, port: int) -> subprocess.Popen[bytes]:
-        config = _config(self._folder, "data", self._python)
+        config = write_config(self._folder, "data", self._python)
         return command(
             *("serve", "--port", str(port), "--config", str(config)),
             folder=self._folder,
@@ -362,76 +257,5 @@ class _Bench:
         return left
 
 
-def _config(folder: Path, data: str, python: Path | None) -> Path:
-    experts: dict[str, Any] = {"kind": "bundled"}
-    config: dict[str, Any] = {"data_dir": str(folder / data), "limits": {"timeout_s": 900}}
-    if python is not None:
-        experts["runs_on"] = "vllm"
-        config["vllm"] = {"python": str(python), "slots": [{}, {}], "hang_s": 30}
-    path = folder / f"{data}.yaml"
-    # JSON is YAML, too.
-    path.write_text(json.dumps({**config, "experts": [experts]}), encoding="utf-8")
-    return path
-
-
-def _questions(n: int, seed: int) -> list[dict[str, str]]:
-    """As many to each bundled expert, of its own skills, in a drawn order, as lines of a batch."""
-    models = bundled_models()
-    lines = []
-    for model in models:
-        skills = [skill.name for skill in skills_of(model.categories)]
-        wanted = -(-n // len(models))
-        each = -(-wanted // len(skills))
-        drawn = lab_questions(each, "val", held_out_wording=False, seed=seed, skills=skills)
-        lines += [
-            {"id": f"{model.name}-{i}", "question": q.question, "model": model.name}
-            for i, q in enumerate(drawn[:wanted])
-        ]
-    Random(seed).shuffle(lines)
-    return lines[:n]
-
-
-def problems_of_batch(
-    out: Path, questions: Sequence[Mapping[str, str]], expected: Mapping[str, str], ledger: Path
-) -> list[str]:
-    """What is wrong with an answers file and with the ledger's calls for it."""
-    problems = []
-    records = _read(out)
-    times = Counter(r["id"] for r in records)
-    if wrong := {q["id"] for q in questions} ^ set(times):
-        problems.append(f"{out.name}: {len(wrong)} lost or strange, such as {min(wrong)}")
-    if twice := [i for i, n in times.items() if n > 1]:
-        problems.append(f"{out.name}: {len(twice)} answered twice, such as {min(twice)}")
-    other = [r for r in records if r["text"] != expected.get(r["id"])]
-    problems += [
-        f"{out.name}: {r['id']} is {r['text']!r}, not {expected.get(r['id'])!r}" for r in other
-    ]
-    with Ledger(ledger) as books:
-        calls = books.completions_of([r["query_id"] for r in records])
-    bills = Counter(c.completion.call.query_id for c in calls)
-    if len(bills) != len(records) or set(bills.values()) != {1}:
-        shown = dict(Counter(bills.values()))
-        problems.append(f"{out.name}: {len(records)} answers, queries by number of bills: {shown}")
-    told, paid = sum(r["cost_usd"] for r in records), sum(c.completion.cost_usd for c in calls)
-    if abs(told - paid) > 1e-9 * max(told, paid):
-        problems.append(f"{out.name}: its answers cost {told} $, the ledger says {paid} $")
-    return problems
-
-
 def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _write(path: Path, lines: Sequence[Mapping[str, str]]) -> None:
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
-
-
-def _read(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -9,9 +9,11 @@ compared with the one that the expert gave when it was alone.
   scheduling takes beyond that and beyond the swaps is its overhead. And *restarting*: our grouping
   with a new engine for every swap, as those do who cannot swap in place.
 * **online**: questions come by themselves (Poisson); two of the experts, whose answers are the
-  longest, are asked far more often than the other six. At a low rate, and at one at which something
-  runs on both all the time: who then only loads into an idle slot never serves the others. How long
-  does anybody wait until an engine has the question?
+  longest, are asked far more often than the other six. Rates are shares of what these engines can
+  answer on this machine today, measured just before on the same kinds of questions, without a swap:
+  a low one, one at which engines are seldom idle, and one at which they hardly ever are. Does who
+  only loads into an idle slot still serve the others? How long does anybody wait until an engine
+  has the question?
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from experts.residency.policies.bounded import BoundedGrouping
 from experts.residency.policies.collation import FifoCollation
 from experts.residency.policies.first_come import first_come
 from experts.residency.workloads import poisson_times
+from experts.values import Call
 
 OURS, FIRST_COME, COLLATION = "bounded grouping (ours)", "first-come + LRU", "FIFO collation"
 RESTARTING = "ours, restarting"
@@ -45,22 +48,23 @@ class OnEngines:
     """How much is run."""
 
     n_batch: int = 600
-    n_rounds: int = 3
+    n_rounds: int = 5
     """Of grouping by hand and of ours; first-come and restarting take minutes and have one."""
     first_come: bool = True
     restart: bool = True
-    online: tuple[tuple[float, int], ...] = ((1.0, 100), (20.0, 1000))
-    """Questions a second, and how many. Goals are about the last."""
+    online: tuple[tuple[float, int], ...] = ((0.03, 100), (0.5, 600), (0.9, 2000))
+    """Questions a second, as a share of what the engines can answer, and how many; from few to
+    many. Goals are about the last."""
     max_wait_s: float = 20.0
     hot: tuple[str, str] = ("arithmetic", "lists")
     """They show their steps, so their answers take longest."""
-    hot_share: float = 0.85
+    hot_share: float = 0.9
     n_slots: int = 2
     concurrency: int = 128
 
 
 QUICK_ON_ENGINES = OnEngines(
-    n_batch=40, n_rounds=1, restart=False, online=((4.0, 40),), max_wait_s=10.0
+    n_batch=40, n_rounds=1, restart=False, online=((0.3, 40),), max_wait_s=10.0
 )
 
 
@@ -68,6 +72,8 @@ QUICK_ON_ENGINES = OnEngines(
 class Online:
     """One rate."""
 
+    share: float
+    """Of the capacity."""
     per_s: float
     n: int
     max_wait_s: float
@@ -87,6 +93,8 @@ class EnginesReport:
     """How much longer ours took by round, each without its swaps (mean over slots)."""
     batch: list[Played]
     online: list[Online]
+    capacity_per_s: float | None
+    """Online questions that the engines answer in a second without swaps; None where none came."""
     swap_s: dict[str, float]
     """Median seconds of each way of swapping."""
     n_swaps: dict[str, int]
@@ -105,9 +113,10 @@ async def run_on_engines(
     tell(f"starting {size.n_slots} engines")
     async with rig(python, n_slots=size.n_slots, concurrency=size.concurrency) as engines:
         await engines.to_start()
-        online = [await _online(engines, size, *what, seed, tell) for what in size.online]
+        capacity, streams = await _streams(engines, size, seed, tell)
+        online = [await _online(engines, size, stream, seed, tell) for stream in streams]
         batch, hands, n = await _batch(engines, size, seed, tell)
-        return _report(engines, batch, hands, online, n, seed)
+        return _report(engines, batch, hands, online, capacity, n, seed)
 
 
 async def _batch(
@@ -140,9 +149,21 @@ async def _batch(
     return played, hands, len(calls)
 
 
-async def _online(
-    engines: Rig, size: OnEngines, per_s: float, n: int, seed: int, tell: Tell
-) -> Online:
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Questions that come by themselves."""
+
+    share: float
+    per_s: float
+    calls: list[Call]
+    alone: dict[int, str]
+    """What each one's expert answers when it is alone."""
+
+
+async def _streams(
+    engines: Rig, size: OnEngines, seed: int, tell: Tell
+) -> tuple[float | None, list[_Stream]]:
+    """What the engines can answer in a second, from the longest stream, and all streams."""
     n_others = len(engines.experts) - len(size.hot)
     shares = {
         name: size.hot_share / len(size.hot)
@@ -150,10 +171,24 @@ async def _online(
         else (1 - size.hot_share) / n_others
         for name in engines.experts
     }
-    calls = calls_of(shares, n, seed=seed)
-    at_s = poisson_times(len(calls), per_s, seed=seed)
-    tell(f"online, {per_s:g} a second: each expert alone")
-    alone = (await by_hand(engines, calls)).texts
+    asked = [calls_of(shares, n, seed=seed) for _, n in size.online]
+    hands = []
+    for calls in asked:
+        tell(f"{len(calls)} questions to come online: each expert alone")
+        hands.append(await by_hand(engines, calls))
+    if not asked:
+        return None, []
+    # Of the seconds of serving, not of the whole: who shares a slot with whom is not asked here.
+    capacity = len(asked[-1]) * size.n_slots / sum(hands[-1].serving_s.values())
+    streams = [
+        _Stream(share, share * capacity, calls, hand.texts)
+        for (share, _), calls, hand in zip(size.online, asked, hands, strict=True)
+    ]
+    return capacity, streams
+
+
+async def _online(engines: Rig, size: OnEngines, stream: _Stream, seed: int, tell: Tell) -> Online:
+    at_s = poisson_times(len(stream.calls), stream.per_s, seed=seed)
     policies: Policies = {
         OURS: lambda: BoundedGrouping(size.max_wait_s),
         COLLATION: FifoCollation,
@@ -161,14 +196,20 @@ async def _online(
     }
     played = []
     for name, make in policies.items():
-        tell(f"online, {per_s:g} a second: {name}")
+        tell(f"online, {stream.per_s:.3g} a second: {name}")
         one = await play_on_engines(
-            engines, name, make(), calls, alone,
+            engines, name, make(), stream.calls, stream.alone,
             at_s=[float(t) for t in at_s], give_up_s=GIVE_UP * float(at_s[-1]),
         )  # fmt: skip
         tell(_said(one))
         played.append(one)
-    return Online(per_s=per_s, n=len(calls), max_wait_s=size.max_wait_s, played=played)
+    return Online(
+        share=stream.share,
+        per_s=stream.per_s,
+        n=len(stream.calls),
+        max_wait_s=size.max_wait_s,
+        played=played,
+    )
 
 
 def _report(
@@ -176,6 +217,7 @@ def _report(
     batch: list[Played],
     hands: list[Hand],
     online: list[Online],
+    capacity_per_s: float | None,
     n: int,
     seed: int,
 ) -> EnginesReport:
@@ -231,6 +273,7 @@ def _report(
         overhead=overhead,
         batch=batch,
         online=online,
+        capacity_per_s=capacity_per_s,
         swap_s={w: statistics.median(record.seconds(w)) for w in ways},
         n_swaps={w: len(record.seconds(w)) for w in ways},
         ratios=ratios,

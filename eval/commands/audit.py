@@ -15,9 +15,9 @@ from eval.commands.data_options import (
     FormatOption,
     PickleOption,
     PoolOption,
-    teller,
 )
 from orchestrator.cli.options import JsonOption
+from orchestrator.cli.output import print_parts, teller
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -55,8 +55,6 @@ def audit(
 
     Exit code 1 when a severe finding is not allowed. Never looks at who is best on test.
     """
-    from rich.console import Console
-
     from eval.audit import CHECKS, Finding, audit_routers, worst_first
     from eval.audit import audit as audited
     from eval.json_ready import json_ready
@@ -97,7 +95,7 @@ def audit(
         "n_models": len(looked_at.models), "ok": not barred, "findings": found,
     }  # fmt: skip
     if not as_json:
-        Console(emoji=False).print(format_findings(found))  # ids like a:train:1 are no trams
+        print_parts(format_findings(found))
         typer.echo(format_verdict(found, barred))
     typer.echo(json.dumps(json_ready(told)))
     if barred:
@@ -113,7 +111,7 @@ def format_findings(found: Sequence[Finding]) -> Table:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("", "check", "what was found, and what to do", title_justify="left")
+    table = Table("", "check", "what was found, and what to do")
     colours = {"severe": "bold red", "warning": "yellow", "note": "cyan", "fine": "green"}
     for f in found:
         lines = [escape(f.what)]

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from eval.commands.cells import figures_table
 from orchestrator.cli.options import JsonOption
+from orchestrator.cli.output import print_parts, teller
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
     from eval.benchmarks.engines_rig import Played
     from eval.benchmarks.residency import Report
     from eval.benchmarks.residency_engines import EnginesReport
+
+
+def register(group: typer.Typer) -> None:
+    group.command()(residency)
 
 
 def residency(
@@ -43,28 +49,24 @@ def residency(
     with the eight bundled experts. Each part takes some fifteen minutes. The last line is JSON.
     Exit code 1 when a goal is missed (not if quick).
     """
-    from rich.console import Console
-
     from eval.benchmarks.residency import QUICK, Size, run_bench
     from eval.benchmarks.residency_engines import QUICK_ON_ENGINES, OnEngines, run_on_engines
     from experts.errors import UserError
 
     if not (clock or vllm):
         raise UserError("Nothing to run: --no-clock needs --vllm PYTHON.")
-    tell = (lambda what: None) if as_json else lambda what: typer.echo(f"  {what} ...", err=True)
+    tell = teller(as_json)
     on_engines = on_clock = None
     if vllm is not None:
         of = QUICK_ON_ENGINES if quick else OnEngines()
         on_engines = asyncio.run(run_on_engines(vllm.absolute(), of, seed=seed, tell=tell))
         if not as_json:
-            for table in format_on_engines(on_engines):
-                Console().print(table)
+            print_parts(*format_on_engines(on_engines))
     if clock:
         size = replace(QUICK if quick else Size(), n_seeds=seeds)
         on_clock = run_bench(size, seed=seed, tell=tell)
         if not as_json:
-            for table in format_residency(on_clock):
-                Console().print(table)
+            print_parts(*format_residency(on_clock))
     reports = {
         "engines": on_engines and asdict(on_engines),
         "clock": on_clock and asdict(on_clock),
@@ -77,8 +79,6 @@ def residency(
 
 def format_on_engines(report: EnginesReport) -> list[Table]:
     """The batch, a table a rate, the ways of swapping, and the goals."""
-    from rich.table import Table
-
     hand = ", ".join(f"{s:.1f}" for s in report.by_hand_s)
     overhead = ", ".join(f"{share:+.1%}" for share in report.overhead)
     title = (
@@ -88,16 +88,16 @@ def format_on_engines(report: EnginesReport) -> list[Table]:
     tables = [_played(title, report.batch)]
     tables += [
         _played(
-            f"Online: {online.n} questions, {online.per_s:g} a second; bound on waiting "
-            f"{online.max_wait_s:g} s",
+            f"Online: {online.n}, {online.per_s:.3g} a second ({online.share:.0%} of what "
+            f"engines can answer); bound on waiting {online.max_wait_s:g} s",
             online.played,
         )
         for online in report.online
     ]
-    ways = Table("way", "n", "median s", title="Swaps", title_justify="left", padding=(0, 1))
+    ways = figures_table(("way",), ("n", "median s"), title="Swaps")
     for way, seconds in report.swap_s.items():
         ways.add_row(way, str(report.n_swaps[way]), f"{seconds:.2f}")
-    goals = Table("goal", "", title="Goals on engines", title_justify="left", padding=(0, 1))
+    goals = figures_table(("goal", ""), (), title="Goals on engines")
     for goal, reached in report.goals.items():
         goals.add_row(goal, "reached" if reached else "missed")
     for name, ratio in report.ratios.items():
@@ -106,12 +106,8 @@ def format_on_engines(report: EnginesReport) -> list[Table]:
 
 
 def _played(title: str, rows: Sequence[Played]) -> Table:
-    from rich.table import Table
-
-    table = Table(
-        "", "makespan s", "loads", "p50 s", "p99 s", "longest", "other answers", "left",
-        title=title, title_justify="left", padding=(0, 0),
-    )  # fmt: skip
+    figures = ("makespan s", "loads", "p50 s", "p99 s", "longest", "other answers", "left")
+    table = figures_table(("",), figures, title=title)
     for p in rows:
         table.add_row(
             p.policy, f"{p.makespan_s:.1f}", str(p.n_loads), f"{p.wait_p50_s:.2f}",
@@ -123,8 +119,6 @@ def _played(title: str, rows: Sequence[Played]) -> Table:
 
 def format_residency(report: Report) -> list[Table]:
     """A table a case, then capacities, llmux's shares, and the goals."""
-    from rich.table import Table
-
     tables = []
     for case in report.tables:
         bound = (
@@ -132,11 +126,11 @@ def format_residency(report: Report) -> list[Table]:
             if case.lower_bound_s is not None
             else f"bound on waiting {case.max_wait_s:g} s"
         )
-        shown = Table(
-            "", "makespan s", "/bound", "loads", "p50 s", "p99 s", "longest", "fair", "serving",
+        shown = figures_table(
+            ("",),
+            ("makespan s", "/bound", "loads", "p50 s", "p99 s", "longest", "fair", "serving"),
             title=f"{case.name}, {case.n_requests} requests, {len(report.seeds)} seeds; {bound}",
-            title_justify="left", padding=(0, 0),
-        )  # fmt: skip
+        )
         for r in case.rows:
             shown.add_row(
                 r.policy, f"{r.makespan_s:.0f}", "" if r.to_bound is None else f"{r.to_bound:.2f}",
@@ -144,23 +138,24 @@ def format_residency(report: Report) -> list[Table]:
                 f"{r.wait_max_s:.1f}", f"{r.fairness:.2f}", f"{r.serving_share:.0%}",
             )  # fmt: skip
         tables.append(shown)
-    capacity = Table(
-        "", "case", "load", "95 %", "requests/s",
-        title="Highest load with no wait beyond the bound", title_justify="left", padding=(0, 0),
-    )  # fmt: skip
+    capacity = figures_table(
+        ("", "case"),
+        ("load", "95 %", "requests/s"),
+        title="Highest load with no wait beyond the bound",
+    )
     for c in report.capacities:
         low, high = c.interval
         capacity.add_row(
             c.policy, c.case, f"{c.load:.2f}", f"{low:.2f}-{high:.2f}", f"{c.per_s:.1f}"
         )
-    shares = Table(
-        "", "switch s", "serving", "longest wait s",
-        title="llmux's workloads: share of slot time spent serving", title_justify="left",
-        padding=(0, 0),
-    )  # fmt: skip
+    shares = figures_table(
+        ("",),
+        ("switch s", "serving", "longest wait s"),
+        title="llmux's workloads: share of slot time spent serving",
+    )
     for s in report.shares:
         shares.add_row(s.policy, f"{s.switch_s:g}", f"{s.serving_share:.0%}", f"{s.wait_max_s:.0f}")
-    goals = Table("goal", "", title="Goals", title_justify="left", padding=(0, 0))
+    goals = figures_table(("goal", ""), (), title="Goals")
     for goal, reached in report.goals.items():
         goals.add_row(goal, "reached" if reached else "missed")
     goals.add_row(

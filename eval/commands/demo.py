@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from eval.commands.cells import percent, percent_range
 from orchestrator.cli.options import JsonOption
+from orchestrator.cli.output import print_parts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -80,20 +82,19 @@ def demo(as_json: JsonOption = False) -> None:
     if not as_json:
         from eval.bundled.demo import demo_questions
 
-        out = Console()
         generated, by_hand = demo_questions()
-        out.print(format_examples(generated, by_hand))
-        out.print()
-        out.print(format_figures(f"{len(generated)} generated questions", report.generated))
-        out.print()
-        out.print(format_figures(f"{len(by_hand)} hand-written questions", report.handwritten))
-        out.print()
-        out.print(format_shares(report))
-        out.print()
-        out.print(
+        print_parts(
+            format_examples(generated, by_hand),
+            "",
+            format_figures(f"{len(generated)} generated questions", report.generated),
+            "",
+            format_figures(f"{len(by_hand)} hand-written questions", report.handwritten),
+            "",
+            format_shares(report),
+            "",
             "$/1k: dollars for 1000 questions; $/1k right, cost-of-pass: for 1000 right answers. "
-            "Every call and the router are charged. s: seconds for all.\n"
-            "Next: conclave ask 'What is 417 plus 385?' --explain"
+            "Every call and the router are charged. s: seconds for all.",
+            "Next: conclave ask 'What is 417 plus 385?' --explain",
         )
     typer.echo(json.dumps(demo_object(report)))
 
@@ -102,7 +103,7 @@ def format_examples(generated: Sequence[Any], by_hand: Sequence[Any], n: int = 3
     """A few of the questions, evenly spaced, so that figures have faces."""
     from rich.table import Table
 
-    table = Table("for example", "answer", box=None, title_justify="left")
+    table = Table("for example", "answer", box=None)
     for questions in (generated, by_hand):
         for question in questions[:: max(1, len(questions) // n)][:n]:
             table.add_row(question.question, question.answer)
@@ -111,20 +112,19 @@ def format_examples(generated: Sequence[Any], by_hand: Sequence[Any], n: int = 3
 
 def format_figures(title: str, figures: Sequence[PolicyFigures]) -> Table:
     """Policies against accuracy, dollars, cost-of-pass and seconds; 80 columns wide."""
-    from rich.table import Column, Table
+    from rich.table import Table
 
-    heads = ("", "right", "95 %", "$/1k", "$/1k right", "95 % ", "s")
     table = Table(
-        *(Column(head, no_wrap=True) for head in heads),
-        title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0),
+        "", "right", "95 %", "$/1k", "$/1k right", "95 %", "s",
+        title=title, box=None, pad_edge=False, padding=(0, 2, 0, 0),
     )  # fmt: skip
     for f in figures:
         ours = f.name in POLICIES
         table.add_row(
             LABELS.get(f.name, f.name),
-            f"{f.accuracy:.1%}",
-            f"{f.accuracy_ci[0] * 100:.0f}-{f.accuracy_ci[1]:.0%}",
-            f"{f.cost_usd / f.n * 1000:.4f}",
+            percent(f.accuracy),
+            percent_range(f.accuracy_ci, digits=0),
+            f"{f.cost_usd_per_1k:.4f}",
             f"{f.cost_of_pass_usd * 1000:.4f}",
             f"{f.cost_of_pass_ci[0] * 1000:.4f}-{f.cost_of_pass_ci[1] * 1000:.4f}",
             f"{f.seconds:.1f}",
@@ -138,7 +138,7 @@ def format_shares(report: DemoReport) -> Table:
     from rich.table import Table
 
     table = Table(
-        title="Calls of Conclave by expert", title_justify="left", show_header=False, box=None,
+        title="Calls of Conclave by expert", show_header=False, box=None,
         pad_edge=False, padding=(0, 2, 0, 0),
     )  # fmt: skip
     for name, share in sorted(report.shares.items(), key=lambda kv: -kv[1]):

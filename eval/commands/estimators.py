@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from eval.commands.data_options import teller
+from eval.commands.cells import figures_table, percent, percent_range
 from orchestrator.cli.options import JsonOption
+from orchestrator.cli.output import print_parts, teller
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -32,15 +33,12 @@ def estimators(
     one of ours is off by more than 2 %, or the gate breaks its promise too often. The last line is
     JSON.
     """
-    from rich.console import Console
-
     from eval.cost_of_pass.simulations import simulate
     from eval.json_ready import json_ready
 
     found = simulate(n=n, n_gates=gates, seed=seed, on_stage=teller(as_json))
     if not as_json:
-        for table in format_simulated(found):
-            Console(emoji=False).print(table)
+        print_parts(*format_simulated(found))
         typer.echo("Ours keep their promises." if found.ok else "One of ours breaks its promise.")
     told = {"n": n, "seed": seed, "ok": found.ok, **json_ready(found)}
     typer.echo(json.dumps(told))
@@ -51,15 +49,14 @@ def estimators(
 def format_simulated(found: Simulated) -> list[Table]:
     """Biases and gates; what is ours is bold."""
     from rich.markup import escape
-    from rich.table import Table
 
     from eval.cost_of_pass.simulations import ALPHA, DELTA, TOLERANCE
 
-    rows = Table(
-        "situation", "estimator", "of", "truth", "mean", "95 %", "bias",
+    rows = figures_table(
+        ("situation", "estimator", "of"),
+        ("truth", "mean", "95 %", "bias"),
         title=f"Estimators of cost-of-pass (bold: ours, held to {TOLERANCE:.0%})",
-        title_justify="left",
-    )  # fmt: skip
+    )
     before = ""
     for r in found.rows:
         if before and r.situation != before:
@@ -70,14 +67,14 @@ def format_simulated(found: Simulated) -> list[Table]:
             f"{r.mean:.4g}", f"{r.ci[0]:.4g}-{r.ci[1]:.4g}", f"{r.bias:+.1%}",
         )  # fmt: skip
         before = r.situation
-    gates = Table(
-        "gate", "answers", "gates", "violations", "95 %", "coverage",
+    gates = figures_table(
+        ("gate",),
+        ("answers", "gates", "violations", "95 %", "coverage"),
         title=f"Gates that promise at most {ALPHA:.0%} wrong, but for {DELTA:.0%} of calibrations",
-        title_justify="left",
-    )  # fmt: skip
+    )
     for g in found.gates:
         gates.add_row(
             f"[bold]{g.gate}[/bold]" if g.ours else g.gate, str(g.n_calibration), str(g.n_gates),
-            f"{g.violation_rate:.1%}", f"{g.ci[0]:.1%}-{g.ci[1]:.1%}", f"{g.mean_coverage:.1%}",
+            percent(g.violation_rate), percent_range(g.ci), percent(g.mean_coverage),
         )  # fmt: skip
     return [rows, gates]

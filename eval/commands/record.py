@@ -75,7 +75,9 @@ def record(
     asked = read_source(questions, columns=columns, default_grader=grader, limit=limit)
     # Before anything is paid: fitting would refuse them.
     check_skills((q.skill for q in asked), Taxonomy.load(config.taxonomy))
-    experts, judges = make_experts_and_judges(config)
+    everybody, judges = make_experts_and_judges(config)
+    # People are not examined: hundreds of questions would wait on their desk.
+    experts = {n: e for n, e in everybody.items() if e.card.kind != "human"}
     examiner = judge_named(judge, judges, experts)
     bar = Progress(
         TextColumn("recording"),

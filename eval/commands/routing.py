@@ -10,8 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from eval.commands.data_options import teller
+from eval.commands.cells import ACHIEVED, achieved, figures_table, points
+from eval.commands.data_options import (
+    USUAL_EMBEDDER,
+    DataOrLedgerOption,
+    EmbedderOption,
+    FormatOption,
+    LedgerOption,
+    PickleOption,
+    PoolOption,
+    Source,
+)
 from orchestrator.cli.options import ConfigOption, JsonOption
+from orchestrator.cli.output import print_parts, teller
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -26,27 +37,15 @@ def register(group: typer.Typer) -> None:
 
 
 def routing(
-    data: Annotated[Path | None, typer.Option(help="Recorded outcomes: a folder or file.")] = None,
-    ledger: Annotated[
-        bool,
-        typer.Option("--ledger", help="What conclave record has recorded, in place of --data."),
-    ] = False,
-    pool: Annotated[
-        str | None,
-        typer.Option(help="A named pool, or a JSON list of models; all well-covered ones else."),
-    ] = None,
+    data: DataOrLedgerOption = None,
+    ledger: LedgerOption = False,
+    pool: PoolOption = None,
     routers: Annotated[
         list[str] | None, typer.Option(help="Routers to compare; all when none is named.")
     ] = None,
-    fmt: Annotated[
-        str | None, typer.Option("--format", help="Format of the data; recognised when not given.")
-    ] = None,
-    allow_pickle: Annotated[
-        bool, typer.Option(help="Open pickles: they can run code. Only for files you trust.")
-    ] = False,
-    embedder: Annotated[
-        str, typer.Option(help="As in conclave.yaml; two are joined by a plus.")
-    ] = "minilm+hashing-512",
+    fmt: FormatOption = None,
+    allow_pickle: PickleOption = False,
+    embedder: EmbedderOption = USUAL_EMBEDDER,
     seed: Annotated[int, typer.Option(help="Of the folds.", min=0)] = 0,
     report: Annotated[
         Path | None, typer.Option(help="Write the findings as one HTML file, with charts.")
@@ -61,15 +60,12 @@ def routing(
 
     Chosen on train and val, by cross-fitting; reported on test.
     """
-    from rich.console import Console
-
     from eval.json_ready import json_ready
-    from eval.outcomes.from_ledger import matrix_of_config
     from eval.outcomes.pools import pool_of
-    from eval.outcomes.readers import read_outcomes
-    from eval.report import check_target, write_report
+    from eval.report import EXAMPLE, write_report
     from eval.routing.experiment import experiment_object, run_experiment
     from eval.routing.policies import BASELINES
+    from eval.whole_files import check_target
     from experts.errors import UnknownName, UserError
     from orchestrator.config import load_config
     from routers.estimators import ESTIMATORS
@@ -83,26 +79,21 @@ def routing(
         if name not in ESTIMATORS:
             known = [n for n in ESTIMATORS if n not in BASELINES]
             raise UnknownName(name, known, what="router")
-    if ledger == (data is not None):
-        raise UserError("Name the outcomes: either --data FOLDER, or --ledger for your own.")
+    source = Source(data=data, ledger=ledger, fmt=fmt, allow_pickle=allow_pickle)
     if report is not None:
         if unpriced:
             raise UserError("A report is about dollars: leave out --report, or --unpriced.")
-        check_target(report)
+        check_target(report, example=EXAMPLE)
     config = load_config(config_file)
     tell = teller(as_json)
     tell("reading")
-    if data is None:
-        outcomes = matrix_of_config(config)
-    else:
-        outcomes = read_outcomes(data, fmt, allow_pickle=allow_pickle)
-    matrix = pool_of(outcomes, pool)
+    matrix = pool_of(source.read(config), pool)
     chosen = {n: ESTIMATORS[n] for n in routers} if routers else ESTIMATORS
     experiment = run_experiment(
         matrix, chosen, make_embedder(embedder), config, priced=not unpriced, seed=seed, tell=tell
     )
     told: dict[str, Any] = {
-        "data": "ledger" if data is None else str(data),
+        "data": str(source),
         "pool": pool,
         "seed": seed,
         **experiment_object(experiment),
@@ -114,7 +105,7 @@ def routing(
         write_report(report, _report(experiment, seed), made)
         told["report"] = str(report)
     if not as_json:
-        Console().print(format_verdict(experiment.verdict))
+        print_parts(format_verdict(experiment.verdict))
         for line in [*experiment.notes, *format_answers(experiment.verdict)]:
             typer.echo(line)
         if report is not None:
@@ -161,39 +152,22 @@ def _made(
 
 
 def format_verdict(v: Verdict) -> Table:
-    """Policies at their most accurate setting, and the frontier beneath; fits 80 columns. Without
-    prices there are no dollars and no frontier."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
+    """Policies at their most accurate setting, and the frontier beneath. Without prices there are
+    no dollars and no frontier."""
     beneath = "Beneath: the frontier, cheapest first. " if v.priced else ""
-    table = Table(
+    n_known = len(ACHIEVED) if v.priced else 2
+    table = figures_table(
+        ("policy",),
+        ACHIEVED[:n_known],
         title=f"{v.best_single.n} test queries, every policy at its most accurate setting",
         caption=f"{beneath}All settings were chosen on train and val.",
-        title_justify="left", caption_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0),
-    )  # fmt: skip
-    table.add_column("policy")
-    dollars = ("$/1k", "$/1k right", "95 %") if v.priced else ()
-    for column in ("right", "95 %", *dollars):
-        table.add_column(column, justify="right", no_wrap=True)
+    )
     for f in v.rows:
-        table.add_row(*_cells(f)[: 3 + len(dollars)])
+        table.add_row(f.policy, *achieved(f)[:n_known])
     table.add_section()
     for f in v.curve:
-        table.add_row(*_cells(f))
+        table.add_row(f.policy, *achieved(f))
     return table
-
-
-def _cells(f: Figures) -> tuple[str, ...]:
-    low, high = (1000 * usd for usd in f.cost_of_pass_ci)
-    return (
-        f.policy,
-        f"{f.accuracy:.1%}",
-        f"{f.accuracy_ci[0] * 100:.1f}-{f.accuracy_ci[1]:.1%}",
-        f"{f.cost_usd_per_1k:.3g}",
-        f"{f.cost_of_pass_usd * 1000:.3g}",
-        f"{low:.3g}-{high:.3g}",
-    )
 
 
 def format_answers(v: Verdict) -> list[str]:
@@ -235,9 +209,5 @@ def _chosen(f: Figures, p: Paired, *, priced: bool) -> str:
         "worse": "worse",
         "cannot tell": f"{f.n} queries cannot tell",
     }[p.outcome]
-    return f"{f.policy}{cost}. On test {_points(p)}: {outcome}."
-
-
-def _points(p: Paired) -> str:
-    low, high = (f"{x * 100:+.1f}" for x in p.ci)
-    return f"{p.difference * 100:+.1f} points [{low}, {high}]"
+    gained = points(p.difference, p.ci, unit=" points")
+    return f"{f.policy}{cost}. On test {gained}: {outcome}."

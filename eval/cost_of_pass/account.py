@@ -27,10 +27,8 @@ from eval.cost_of_pass.few_runs import (
 from eval.cost_of_pass.figures import FAILURE_PRICES_USD, pooled
 from eval.metrics.curves import accuracy_at, cost_at, hull, pareto
 from eval.outcomes.runs import Arm
-from eval.statistics import Resamples, percentile_interval
+from eval.statistics import Interval, Resamples, percentile_interval
 from experts.errors import DataError, did_you_mean
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eval.statistics import bootstrap_interval, mean_interval
+from eval.statistics import Interval, bootstrap_interval, mean_interval
 
 FAILURE_PRICES_USD = (0.001, 0.01, 0.1, 1.0)
 """Prices V of a failure that the objective, cost + (1 - score) V, is shown at."""
@@ -24,14 +24,19 @@ class PolicyFigures:
     name: str
     n: int
     accuracy: float
-    accuracy_ci: tuple[float, float]
+    accuracy_ci: Interval
     cost_usd: float
     """Total over the n questions."""
     cost_of_pass_usd: float
     """Infinite when nothing was right."""
-    cost_of_pass_ci: tuple[float, float]
+    cost_of_pass_ci: Interval
     seconds: float
     """Total over the n questions, on the machine at hand."""
+
+    @property
+    def cost_usd_per_1k(self) -> float:
+        """Mean for 1000 questions."""
+        return 1000 * self.cost_usd / self.n
 
 
 def policy_figures(

@@ -23,17 +23,7 @@ from eval.cost_of_pass.few_runs import chosen_and_paid, chosen_by_group, plug_in
 from eval.cost_of_pass.figures import cost_ratio
 from eval.cost_of_pass.frontier import essentialness, frontier, release_gains, technique_gain
 from eval.outcomes.runs import Arm
-from eval.statistics import Resamples, percentile_interval
-
-Interval = tuple[float, float]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Estimate:
-    """A figure with its 95 % interval, over problems."""
-
-    value: float
-    ci: Interval
+from eval.statistics import Estimate, Resamples, percentile_interval
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -17,22 +17,11 @@ from typing import Annotated
 
 from pydantic import Field
 
-from eval.graders.judging import Case, Judgement, Judging, ask_judge, not_judged
-from experts.values import Arm, Call, Completion
+from eval.graders.judging import Case, Judgement, Judging, ask_judge, not_judged, put_to_judge
+from experts.values import Arm
+from orchestrator.aggregators.comparison import comparison, verdict
 
 MaxTokens = Annotated[int, Field(ge=1, le=100_000)]
-
-_PAIRWISE_TASK = (
-    "You are an impartial examiner. You are shown a question and two answers to it, answer_a and "
-    "answer_b, and say which one answers the question better: right before complete, complete "
-    "before well put. Neither the order nor the length of the answers is a merit. If they are "
-    "equally good or equally bad, it is a tie."
-)
-_PAIRWISE_FORM = (
-    "Compare answer_a and answer_b in a few sentences. Then end with one line that reads "
-    "'Verdict: A', 'Verdict: B' or 'Verdict: tie'."
-)
-_VERDICT = re.compile(r"^[^\w\n]*(?:final )?verdict[^\w\n]+(A|B|tie)\b[^\w\n]*$", re.I | re.M)
 
 
 def judge_pairwise(case: Case, judge: Arm, *, max_tokens: MaxTokens = 512) -> Judging:
@@ -42,10 +31,10 @@ def judge_pairwise(case: Case, judge: Arm, *, max_tokens: MaxTokens = 512) -> Ju
     max_tokens: of each verdict, its reasons included. Both orders are asked at once.
     """
     completions = yield [
-        _comparison(case, judge, case.answer, case.reference, max_tokens),
-        _comparison(case, judge, case.reference, case.answer, max_tokens),
+        put_to_judge(case, judge, comparison(case.question, *two), max_tokens=max_tokens)
+        for two in ((case.answer, case.reference), (case.reference, case.answer))
     ]
-    verdicts = [_verdict(c) for c in completions]
+    verdicts = [verdict(c) for c in completions]
     if None in verdicts:
         return not_judged(completions, "a verdict is missing, and one order alone is not balanced")
     wins = sum((verdicts[0] == "a", verdicts[1] == "b"))
@@ -57,23 +46,6 @@ def judge_pairwise(case: Case, judge: Arm, *, max_tokens: MaxTokens = 512) -> Ju
         completions=tuple(completions),
         notes=notes,
     )
-
-
-def _comparison(case: Case, judge: Arm, first: str, second: str, max_tokens: int) -> Call:
-    return ask_judge(
-        case,
-        judge,
-        task=_PAIRWISE_TASK,
-        evidence={"question": case.question, "answer_a": first, "answer_b": second},
-        form=_PAIRWISE_FORM,
-        max_tokens=max_tokens,
-    )
-
-
-def _verdict(completion: Completion) -> str | None:
-    """The last one: a judge may quote one from what it judges, but ends with its own."""
-    found = _VERDICT.findall(completion.text) if completion.ok else []
-    return str(found[-1]).lower() if found else None
 
 
 _POINTWISE_TASK = (

@@ -7,6 +7,8 @@ tokens, without loading: what was paid at the time, retries and all, is in the l
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from eval.outcomes.matrix import MatrixQuery, MatrixRow, OutcomeMatrix, matrix_of
 from eval.outcomes.splits import split_of
 from experts.errors import DataError
@@ -75,7 +77,10 @@ def _query(recorded: RecordedCall) -> MatrixQuery:
 def _row(recorded: RecordedCall, query_id: str, model: str, pool: Pool) -> MatrixRow:
     completion = recorded.completion
     prices = pool.card(completion.call.arm.expert).prices
-    cost_usd = prices.cost_usd(completion.usage)
+    # What a server happened to have in its cache then says nothing of the next question.
+    usage = replace(completion.usage, cached_tokens=0)
+    was_made = completion.ok or completion.cost_usd > 0
+    cost_usd = prices.cost_usd(usage, n_calls=int(was_made))
     return MatrixRow(
         query_id=query_id,
         model=model,

@@ -57,13 +57,18 @@ def arms_of(matrix: OutcomeMatrix) -> tuple[Arm, ...]:
                 f"Unknown {what} of {', '.join(names)}. An unknown price is not a price of 0: fill "
                 f"the cells in, or name a pool without these models (--pool FILE)."
             )
+    return tuple(
+        Arm(name=name, score=matrix.score[:, js], cost_usd=matrix.cost_usd[:, js])
+        for name, js in columns_by_arm(matrix).items()
+    )
+
+
+def columns_by_arm(matrix: OutcomeMatrix) -> dict[str, list[int]]:
+    """Name of an arm to the columns that are its runs, in the order of their first columns."""
     columns: dict[str, list[int]] = {}
     for j, model in enumerate(matrix.models):
         columns.setdefault(_RUN.sub("", model), []).append(j)
-    return tuple(
-        Arm(name=name, score=matrix.score[:, js], cost_usd=matrix.cost_usd[:, js])
-        for name, js in columns.items()
-    )
+    return columns
 
 
 def with_vote(matrix: OutcomeMatrix, models: Sequence[str]) -> OutcomeMatrix:

@@ -122,7 +122,7 @@ async def record_outcomes(
     stopped, next_call_usd = False, 0.0
     while batch := queue.next_batch():
         calls = [
-            by_id[q].call(arm, _sampling(sample, max_tokens), sample=sample)
+            pool.in_mode(by_id[q].call(arm, _sampling(sample, max_tokens), sample=sample))
             for q, arm, sample in batch
         ]
         n_now = _n_affordable(calls, pool, grading, left_usd())

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from eval.cost_of_pass.figures import cost_ratio
-from eval.report.resampling import interval
 from eval.routing.points import Point, Sides
+from eval.statistics import Interval, interval_of_means
 from routers.estimators import DEFAULT_ESTIMATOR, ESTIMATORS
-
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -126,7 +124,7 @@ def _without(
         return np.stack([rise, means[..., 2] - means[..., 3]], axis=-1)
 
     rise, loss = statistic(values.mean(axis=0))
-    low, high = interval(values, statistic, seed=seed)
+    low, high = interval_of_means(values, statistic, seed=seed)
     return (
         float(rise),
         (float(low[0]), float(high[0])),

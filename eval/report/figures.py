@@ -15,15 +15,14 @@ from eval.cost_of_pass.figures import cost_ratio
 from eval.metrics.curves import hull
 from eval.metrics.reliability import ReliabilityBin, aurc, ece, reliability, risk_coverage
 from eval.report.experts import ExpertFigures, expert_figures
-from eval.report.resampling import interval
 from eval.routing.points import Point, Sides, most_accurate
 from eval.routing.verdict import Figures, Verdict
+from eval.statistics import Interval, interval_of_means
 
 BASELINES = ("best-single", "cheapest", "best-per-task", "random", "oracle")
 COMPOSITION = "composition"
 PRICE_STEPS = np.geomspace(0.05, 300, 28)
 """Prices of a failure that the objective is drawn at, as multiples of the break-even price."""
-Interval = tuple[float, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,7 +184,7 @@ def _pick(figures: Figures, points: Sequence[Point], single: Point, seed: int) -
         return np.stack([means[..., 0] - means[..., 1], ratio], axis=-1)
 
     difference, ratio = statistic(values.mean(axis=0))
-    low, high = interval(values, statistic, seed=seed)
+    low, high = interval_of_means(values, statistic, seed=seed)
     if point is single:
         ratio = low[1] = high[1] = 1.0  # also where it is free
     return Pick(
@@ -235,7 +234,7 @@ def _tasks(policy: Point, single: Point, sides: Sides, seed: int) -> list[TaskFi
     for task in sorted(set(tasks)):
         here = tasks == task
         regret = (possible - policy.test_score)[here]
-        low, high = interval(regret[:, None], lambda means: means, seed=seed)
+        low, high = interval_of_means(regret[:, None], lambda means: means, seed=seed)
         rows.append(
             TaskFigures(
                 task=task,
@@ -277,7 +276,7 @@ def _objective(
     }
     alone = np.column_stack([_at_price([single], v) for v in prices_usd])
     n = len(prices_usd)
-    low, high = interval(
+    low, high = interval_of_means(
         np.column_stack([at[leader], alone]),
         lambda m: cost_ratio(m[..., :n], m[..., n:]),
         seed=seed,

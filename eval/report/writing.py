@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 
-Interval = tuple[float, float]
+from eval.statistics import Interval
+
 NBSP, DASH, MINUS = "\u00a0", "–", "−"
 
 

@@ -32,7 +32,7 @@ from eval.metrics.curves import (
 )
 from eval.metrics.reliability import aurc, ece
 from eval.outcomes.matrix import OutcomeMatrix
-from eval.routing.points import TOLD, Point, cheapest_as_good, most_accurate
+from eval.routing.points import TOLD, Point, by_policy, cheapest_as_good, most_accurate
 from experts.errors import DataError
 
 
@@ -103,16 +103,13 @@ def field_metrics(
     ``reworded``: choices of a policy on some questions and on their rewordings, each (k,).
     Raises DataError without a best single model to compare with.
     """
-    by_policy: dict[str, list[Point]] = {}
-    for point in points:
-        by_policy.setdefault(point.policy, []).append(point)
-    if "best-single" not in by_policy:
+    policies = by_policy(points)
+    if "best-single" not in policies:
         raise DataError("Figures are relative to the best single model: no point best-single.")
-    field = _Field(by_policy, test, failure_prices_usd)
+    field = _Field(policies, test, failure_prices_usd)
     return FieldMetrics(
         policies=tuple(
-            field.metrics(name, some, (reworded or {}).get(name))
-            for name, some in by_policy.items()
+            field.metrics(name, some, (reworded or {}).get(name)) for name, some in policies.items()
         ),
         max_cost_usd_per_1k=field.max_cost,
         zero_router_aiq=field.zero_aiq,
@@ -125,13 +122,13 @@ class _Field:
     """What all policies are compared with; costs are dollars per 1000 questions."""
 
     def __init__(
-        self, by_policy: Mapping[str, Sequence[Point]], test: OutcomeMatrix, prices: Sequence[float]
+        self, policies: Mapping[str, Sequence[Point]], test: OutcomeMatrix, prices: Sequence[float]
     ) -> None:
         self.test, self.prices = test, prices
-        self.single = by_policy["best-single"][0]
+        self.single = policies["best-single"][0]
         self.best_score = test.score.max(axis=1)
         models = test.cost_usd.mean(axis=0) * 1000, test.score.mean(axis=0)
-        curves = [_curve(some) for name, some in by_policy.items() if name not in TOLD]
+        curves = [_curve(some) for name, some in policies.items() if name not in TOLD]
         self.all_costs, self.all_accuracies = np.concatenate([*curves, np.array(models)], axis=1)
         self.max_cost = float(self.all_costs.max())
         self.zero_aiq = aiq(*models, self.max_cost)

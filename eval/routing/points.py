@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from eval.outcomes.for_routers import for_routers
 from eval.outcomes.matrix import OutcomeMatrix
 from experts.errors import DataError
-from experts.values import Arm
 from routers.estimators import Estimator
 from routers.outcomes import Features, Outcomes
 
@@ -100,20 +100,7 @@ def sides_of(
     dev, test = np.flatnonzero(split != "test"), np.flatnonzero(split == "test")
     if not (len(dev) and len(test)):
         raise DataError("Both test and train/val queries are needed; one side is empty.")
-    unknown_cells = np.full(matrix.score.shape, np.nan)
-    outcomes = Outcomes(
-        arms=tuple(Arm(m) for m in matrix.models),
-        skills=tuple(matrix.tasks),
-        scores=matrix.score,
-        input_tokens=matrix.input_tokens,
-        output_tokens=matrix.output_tokens,
-        latency_s=unknown_cells,
-        logprob=unknown_cells,
-    )
-    features = Features(
-        embeddings=embeddings.astype(float),
-        n_chars=np.array([len(q.prompt) for q in matrix.queries]),
-    )
+    features, outcomes = for_routers(matrix, embeddings)
     fold = np.random.default_rng(seed).permutation(len(dev)) % N_FOLDS
     return Sides(
         matrix=matrix,
@@ -223,6 +210,14 @@ def _only(chosen: np.ndarray, n_arms: int) -> np.ndarray:
     """(n, n_arms) bool: one arm a query."""
     asked: np.ndarray = np.arange(n_arms) == chosen[:, None]
     return asked
+
+
+def by_policy(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """Points under their policies, both in the given order."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        found.setdefault(point.policy, []).append(point)
+    return found
 
 
 def most_accurate(points: Sequence[Point]) -> Point:

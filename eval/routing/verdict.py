@@ -15,8 +15,14 @@ import numpy as np
 
 from eval.cost_of_pass.figures import FAILURE_PRICES_USD, cost_ratio, pooled
 from eval.metrics.curves import hull
-from eval.routing.points import NOT_POLICIES, Point, cheapest_as_good, most_accurate
-from eval.statistics import bootstrap_interval, mean_interval, resampled
+from eval.routing.points import NOT_POLICIES, Point, by_policy, cheapest_as_good, most_accurate
+from eval.statistics import (
+    Interval,
+    bootstrap_interval,
+    mean_interval,
+    percentile_interval,
+    resampled,
+)
 from routers.estimators import DEFAULT_ESTIMATOR
 
 COMPARED_AGAINST = ("knn", "best-per-task")
@@ -35,10 +41,10 @@ class Figures:
     knob: float
     n: int
     accuracy: float
-    accuracy_ci: tuple[float, float]
+    accuracy_ci: Interval
     cost_usd_per_1k: float
     cost_of_pass_usd: float
-    cost_of_pass_ci: tuple[float, float]
+    cost_of_pass_ci: Interval
     objective_usd: dict[float, float]
     """Mean cost + (1 - score) V, at several V."""
 
@@ -49,7 +55,7 @@ class Paired:
 
     difference: float
     """In accuracy."""
-    ci: tuple[float, float]
+    ci: Interval
     p_value: float
     """One-sided bootstrap: how often resamples show no advantage."""
     cost_ratio: float
@@ -86,13 +92,12 @@ def figures_of(point: Point, *, seed: int = 0) -> Figures:
 def paired(point: Point, other: Point, *, n_resamples: int = 5000, seed: int = 0) -> Paired:
     """Bootstrap over queries of the difference in accuracy on test."""
     gap = point.test_score - other.test_score
-    means = np.sort(
-        resampled(lambda rows: gap[rows].mean(axis=1), len(gap), n_resamples=n_resamples, seed=seed)
+    means = resampled(
+        lambda rows: gap[rows].mean(axis=1), len(gap), n_resamples=n_resamples, seed=seed
     )
-    low, high = means[int(0.025 * n_resamples)], means[int(0.975 * n_resamples) - 1]
     return Paired(
         difference=float(gap.mean()),
-        ci=(float(low), float(high)),
+        ci=percentile_interval(means),
         p_value=float((means <= 0).mean()),
         cost_ratio=1.0
         if point is other
@@ -134,14 +139,12 @@ class Verdict:
 
 
 def verdict_of(points: Sequence[Point]) -> Verdict:
-    by_policy: dict[str, list[Point]] = {}
-    for point in points:
-        by_policy.setdefault(point.policy, []).append(point)
-    single = by_policy["best-single"][0]
+    policies = by_policy(points)
+    single = policies["best-single"][0]
     real = [p for p in points if p.policy not in NOT_POLICIES]
     equal, best = cheapest_as_good(real, single), most_accurate(real)
     priced = not np.isnan(single.dev_cost).any()
-    tops = {name: most_accurate(some) for name, some in by_policy.items()}
+    tops = {name: most_accurate(some) for name, some in policies.items()}
     rows = sorted((figures_of(p) for p in tops.values()), key=lambda f: -f.accuracy)
     cost = np.array([p.dev_cost.mean() for p in real])
     accuracy = np.array([p.dev_score.mean() for p in real])

@@ -1,7 +1,8 @@
-"""The bundled experts: eight tiny language models, trained by ``experts.lab`` on what it generates.
+"""The bundled experts: tiny language models, trained by ``experts.lab`` on what it generates.
 
-A laboratory, not assistants: each answers short questions of its own field and nothing else. They
-are ordinary Llama checkpoints; one folder each, beside this file.
+A laboratory, not assistants: eight answer short questions, each of its own field, and nothing else;
+one, the tool caller, writes tool calls and answers nothing by itself, so that it is in a pool only
+where it is named. They are ordinary Llama checkpoints; one folder each, beside this file.
 
 Prices are list prices as an API would post them, growing with size as APIs' do. They pretend that a
 million parameters here are a billion there: $0.10 per million input tokens and billion parameters,
@@ -16,12 +17,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from experts.cards import ExpertCard, Prices
+from experts.cards import TOOL_EXTRA, ExpertCard, Prices
 from experts.errors import UnknownExpert
 from experts.local.expert import LocalExpert
 from experts.local.fingerprint import weights_fingerprint
+from experts.tool_formats import format_of
 
 FOLDER = Path(__file__).parent
+TOOL_CALLER = "tool_caller"
 USD_PER_MTOK_PER_MPARAMETER = 0.10
 OUTPUT_PRICE_RATIO = 4.0
 _BYTES_PER_PARAMETER = 4
@@ -35,6 +38,7 @@ class BundledModel:
     name: str
     description: str
     categories: tuple[str, ...]
+    """Of the questions that it answers; none: it calls tools."""
     parameters: int
     context_tokens: int
 
@@ -54,7 +58,11 @@ def list_price(parameters: int, load_usd_per_s: float) -> Prices:
 
 
 def bundled_models(folder: Path = FOLDER) -> tuple[BundledModel, ...]:
-    """What there is in ``folder``, specialists first, by name."""
+    """Those in ``folder`` that answer questions, specialists first, by name."""
+    return tuple(m for m in _all_models(folder) if m.categories)
+
+
+def _all_models(folder: Path) -> tuple[BundledModel, ...]:
     models = []
     for path in sorted(folder.glob("*/conclave.json")):
         about = json.loads(path.read_text(encoding="utf-8"))
@@ -65,17 +73,17 @@ def bundled_models(folder: Path = FOLDER) -> tuple[BundledModel, ...]:
 def bundled_cards(
     *, names: Sequence[str] | None = None, load_usd_per_s: float, folder: Path = FOLDER
 ) -> list[ExpertCard]:
-    """The cards of the bundled experts, or of those named.
+    """The cards of the bundled experts that answer questions, or of those named.
 
     Raises UnknownExpert for a name that is not bundled.
     """
-    models = {m.name: m for m in bundled_models(folder)}
+    models = {m.name: m for m in _all_models(folder)}
     for name in names or ():
         if name not in models:
             raise UnknownExpert(name, models, what="bundled expert")
     return [
         _card(models[name], folder / name, load_usd_per_s)
-        for name in (names if names is not None else models)
+        for name in (names if names is not None else [m.name for m in bundled_models(folder)])
     ]
 
 
@@ -86,12 +94,17 @@ def bundled_experts(
     load_usd_per_s: float,
     folder: Path = FOLDER,
 ) -> list[LocalExpert]:
-    """The bundled experts, or those named. Nothing is loaded yet.
+    """The bundled experts that answer questions, or those named. Nothing is loaded yet.
 
     Raises UnknownExpert for a name that is not bundled.
     """
     cards = bundled_cards(names=names, load_usd_per_s=load_usd_per_s, folder=folder)
-    return [LocalExpert(card, folder / card.name, worker=worker) for card in cards]
+    return [
+        LocalExpert(
+            card, folder / card.name, worker=worker, tool_format=format_of(folder / card.name)
+        )
+        for card in cards
+    ]
 
 
 def _card(model: BundledModel, folder: Path, load_usd_per_s: float) -> ExpertCard:
@@ -104,4 +117,5 @@ def _card(model: BundledModel, folder: Path, load_usd_per_s: float) -> ExpertCar
         parameters=model.parameters,
         memory_bytes=model.parameters * _BYTES_PER_PARAMETER,
         version=weights_fingerprint(folder),
+        takes=frozenset() if model.categories else TOOL_EXTRA,
     )

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 import numpy as np
 
+from experts.lab.calls.chat import pieces_of
+from experts.lab.calls.offers import draw_chat
 from experts.lab.questions import LabSkill, draw_question
 from experts.lab.questions.grammar import Noise
 from experts.lab.tokenizers import END, chat_text
 
 NOISE = Noise(typo=0.08, strange_word=0.15, lower_case=0.12, no_punctuation=0.12)
+CALL_NOISE = replace(NOISE, lower_case=0.0)
+"""A call copies from the question, so what it copies must be there as it is."""
 SYSTEM_PROMPTS = (
     "You are a helpful assistant.",
     "You are an expert. Answer with the result only.",
@@ -33,11 +37,11 @@ class Corpus:
     """(n_tokens,) int32."""
     starts: np.ndarray
     """(n_chats + 1,) int64."""
-    answer_lengths: np.ndarray
-    """(n_chats,) tokens of the answer, the end token included."""
+    said: np.ndarray
+    """(n_tokens,) bool: tokens that the assistant is to say, end tokens included."""
 
     def __len__(self) -> int:
-        return len(self.answer_lengths)
+        return len(self.starts) - 1
 
 
 def make_corpus(
@@ -46,7 +50,7 @@ def make_corpus(
     """Draw ``n_chats`` training chats; skills come with their relative shares."""
     rng = Random(seed)
     names, weights = [s for s, _ in skills], [w for _, w in skills]
-    prompts, answers = [], []
+    chats = []
     for skill in rng.choices(names, weights, k=n_chats):
         question = draw_question(skill, rng, "train", noise=NOISE)
         turns = [("user", question.text)]
@@ -56,26 +60,37 @@ def make_corpus(
         elif dice < _SYSTEM_SHARE + _HISTORY_SHARE:
             earlier = draw_question(rng.choice(names), rng, "train")
             turns = [("user", earlier.text), ("assistant", earlier.worked), *turns]
-        prompts.append(chat_text(turns))
-        answers.append(question.worked + END)
-    return _encode(tokenizer, prompts, answers)
+        chats.append(((chat_text(turns), False), (question.worked + END, True)))
+    return _encode(tokenizer, chats)
 
 
-def _encode(tokenizer: Any, prompts: list[str], answers: list[str]) -> Corpus:
+def make_call_corpus(tokenizer: Any, n_chats: int, seed: int) -> Corpus:
+    """Draw ``n_chats`` chats of questions that call tools."""
+    rng = Random(seed)
+    chats = [
+        draw_chat(rng, "train", n_turns=rng.randint(3, 7), noise=CALL_NOISE) for _ in range(n_chats)
+    ]
+    return _encode(tokenizer, [tuple(pieces_of(chat)) for chat in chats])
+
+
+def _encode(tokenizer: Any, chats: Sequence[Sequence[tuple[str, bool]]]) -> Corpus:
+    """Chats as pieces of text, each with whether the assistant is to say it."""
     encode = tokenizer.backend_tokenizer.encode_batch_fast
-    parts: list[list[int]] = []
-    answer_lengths = np.empty(len(prompts), np.int32)
-    for i in range(0, len(prompts), 10_000):
-        asked = encode(prompts[i : i + 10_000], add_special_tokens=False)
-        said = encode(answers[i : i + 10_000], add_special_tokens=False)
-        for j, (question, answer) in enumerate(zip(asked, said, strict=True)):
-            parts.append(question.ids + answer.ids)
-            answer_lengths[i + j] = len(answer.ids)
-    starts = np.concatenate([[0], np.cumsum([len(p) for p in parts])])
+    ids: list[np.ndarray] = []
+    said: list[np.ndarray] = []
+    lengths: list[int] = []
+    for i in range(0, len(chats), 10_000):
+        some = chats[i : i + 10_000]
+        encoded = iter(encode([t for chat in some for t, _ in chat], add_special_tokens=False))
+        for chat in some:
+            parts = [np.asarray(next(encoded).ids, np.int32) for _ in chat]
+            ids += parts
+            said += [np.full(len(part), s) for part, (_, s) in zip(parts, chat, strict=True)]
+            lengths.append(sum(map(len, parts)))
     return Corpus(
-        ids=np.concatenate([np.asarray(p, np.int32) for p in parts]),
-        starts=starts,
-        answer_lengths=answer_lengths,
+        ids=np.concatenate(ids),
+        starts=np.concatenate([[0], np.cumsum(lengths)]),
+        said=np.concatenate(said),
     )
 
 
@@ -121,7 +136,8 @@ def _padded(
     counted = np.asarray(rng.random(ids.shape) < prompt_share)
     counted[:, 0] = False
     for i, (row, n) in enumerate(zip(rows, lengths, strict=True)):
-        ids[i, :n] = corpus.ids[corpus.starts[row] : corpus.starts[row + 1]]
-        counted[i, n - corpus.answer_lengths[row] : n] = True
+        chat = slice(corpus.starts[row], corpus.starts[row + 1])
+        ids[i, :n] = corpus.ids[chat]
+        counted[i, :n] |= corpus.said[chat]
         counted[i, n:] = False
     return Batch(ids=ids, counted=counted)

@@ -12,7 +12,10 @@ from experts.lab.tokenizers import CONTEXT_TOKENS, TokenizerKind
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExpertRecipe:
-    """One bundled expert: what it learns, its shape, and its training budget."""
+    """One bundled expert: what it learns, its shape, and its training budget.
+
+    Without categories it answers no questions: it learns to call tools.
+    """
 
     name: str
     description: str
@@ -31,10 +34,7 @@ class ExpertRecipe:
     shares: Mapping[str, float] = field(default_factory=dict)
     """Relative share of a skill in training; 1 where nothing is said."""
     seed: int = 0
-
-    @property
-    def context_tokens(self) -> int:
-        return CONTEXT_TOKENS
+    context_tokens: int = CONTEXT_TOKENS
 
 
 RECIPES: tuple[ExpertRecipe, ...] = (
@@ -121,6 +121,18 @@ RECIPES: tuple[ExpertRecipe, ...] = (
             "capital": 2.0,
             "atomic_number": 2.0,
         },
+    ),
+    ExpertRecipe(
+        name="tool_caller",
+        description="Reads which tools there are and writes the call that answers a question.",
+        categories=(),
+        tokenizer="calls",
+        width=128,
+        ffn=256,
+        n_chats=14_000,
+        batch_tokens=2048,
+        prompt_share=0.05,
+        context_tokens=1024,
     ),
 )
 

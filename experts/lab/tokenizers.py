@@ -3,7 +3,9 @@
 *bytes*: one token a byte; an expert that rewrites any word must see its letters.
 *words*: the words of the questions' wordings are one token each, everything else is spelled in
 bytes, digits one by one. *letters*: the same, but words that lists are made of are spelled, too.
-The latter two are byte-level BPEs without merges whose vocabulary holds whole words
+*calls*: for the tool caller; words of tools and of questions for them are whole, what a call copies
+is spelled, and JSON's marks between two values are one token.
+All but the first are byte-level BPEs without merges whose vocabulary holds whole words
 (``ignore_merges``), which transformers and vLLM both load as ordinary fast tokenizers.
 """
 
@@ -15,11 +17,13 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
+from experts.lab.calls.chat import CALL_SPECIALS, CALL_TEMPLATE, JSON_MARKS
+from experts.lab.calls.vocabulary import call_words
 from experts.lab.questions import SKILLS, draw_question
 from experts.lab.questions.vocabulary import closed_words
 from experts.lab.questions.words import word_list
 
-TokenizerKind = Literal["words", "letters", "bytes"]
+TokenizerKind = Literal["words", "letters", "bytes", "calls"]
 
 PAD, END, SYSTEM, USER, ASSISTANT = SPECIALS = (
     "<|pad|>",
@@ -64,29 +68,40 @@ def whole_words(*, spell_list_words: bool, seed: int = 0) -> list[str]:
     return sorted({*kept, *lowered})
 
 
-def save_tokenizer(kind: TokenizerKind, folder: Path) -> None:
+def save_tokenizer(
+    kind: TokenizerKind, folder: Path, *, context_tokens: int = CONTEXT_TOKENS
+) -> None:
     """Write tokenizer.json and tokenizer_config.json (with the chat template) into ``folder``."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    whole = [] if kind == "bytes" else whole_words(spell_list_words=kind == "letters")
+    specials, pieces = list(SPECIALS), _SPLIT
+    if kind == "calls":
+        whole = [*JSON_MARKS, *call_words()]
+        specials += CALL_SPECIALS
+        marks = sorted(JSON_MARKS, key=len, reverse=True)
+        pieces = "|".join((*map(re.escape, marks), _SPLIT))
+    elif kind == "bytes":
+        whole = []
+    else:
+        whole = whole_words(spell_list_words=kind == "letters")
     words = [t.replace(" ", "Ġ") for t in whole]
-    tokens = [*SPECIALS, *alphabet, *(w for w in words if w not in set(alphabet))]
+    tokens = [*specials, *alphabet, *(w for w in words if w not in set(alphabet))]
     vocabulary = {token: i for i, token in enumerate(tokens)}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    split = pre_tokenizers.Split(Regex(_SPLIT), behavior="isolated")
+    split = pre_tokenizers.Split(Regex(pieces), behavior="isolated")
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, byte_level])
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens(list(SPECIALS))
+    tokenizer.add_special_tokens(specials)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token=PAD,
         eos_token=END,
-        additional_special_tokens=[SYSTEM, USER, ASSISTANT],
-        model_max_length=CONTEXT_TOKENS,
+        additional_special_tokens=specials[2:],
+        model_max_length=context_tokens,
         clean_up_tokenization_spaces=False,
     )
-    fast.chat_template = CHAT_TEMPLATE
+    fast.chat_template = CALL_TEMPLATE if kind == "calls" else CHAT_TEMPLATE
     fast.save_pretrained(folder)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from experts.lab.corpus import Batch, Corpus, batches, make_corpus
+from experts.lab.corpus import Batch, Corpus, batches, make_call_corpus, make_corpus
 from experts.lab.questions import skills_of
 from experts.lab.recipe import ExpertRecipe
 from experts.lab.tokenizers import save_tokenizer
@@ -115,10 +115,13 @@ def train_expert(
 
     started = time.perf_counter()
     folder.mkdir(parents=True, exist_ok=True)
-    save_tokenizer(recipe.tokenizer, folder)
+    save_tokenizer(recipe.tokenizer, folder, context_tokens=recipe.context_tokens)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    skills = [(s, recipe.shares.get(s.name, 1.0)) for s in skills_of(recipe.categories)]
-    corpus = make_corpus(tokenizer, skills, recipe.n_chats, recipe.seed)
+    if recipe.categories:
+        skills = [(s, recipe.shares.get(s.name, 1.0)) for s in skills_of(recipe.categories)]
+        corpus = make_corpus(tokenizer, skills, recipe.n_chats, recipe.seed)
+    else:
+        corpus = make_call_corpus(tokenizer, recipe.n_chats, recipe.seed)
     schedule_of_batches = list(_all_batches(corpus, recipe, tokenizer.pad_token_id))
     model = build_model(recipe, tokenizer).to(device)
     optimizers = make_optimizers(model, recipe.learning_rate)

@@ -18,12 +18,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from experts.answers import extract_answer
 from experts.cards import ExpertCard
 from experts.local.chat_tokenizer import ChatTokenizer
 from experts.local.decode import decode
 from experts.local.row import Row
-from experts.values import Call, Completion, Delta, ErrorCode, LoadOutlook
+from experts.tool_calls import final_answer, tools_of
+from experts.tool_formats import ToolFormat
+from experts.values import Call, Completion, Delta, LoadOutlook, failed_completion
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,16 @@ class LocalExpert:
     """A causal LM in a local folder (config, safetensors, tokenizer with a chat template)."""
 
     def __init__(
-        self, card: ExpertCard, folder: Path, *, device: str = "cpu", worker: ThreadPoolExecutor
+        self,
+        card: ExpertCard,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        worker: ThreadPoolExecutor,
+        tool_format: ToolFormat | None = None,
     ) -> None:
         self._card, self._folder, self._device, self._worker = card, folder, device, worker
+        self._tool_format: ToolFormat | None = tool_format
         self._model: Any = None
         self._tokenizer: Any = None
         self._n_waiting = 0
@@ -86,7 +94,9 @@ class LocalExpert:
             loop.call_soon_threadsafe(queue.put_nowait, delta)
 
         asked = time.perf_counter()
-        work = loop.run_in_executor(self._worker, self._run, [call], asked, stop, tell)
+        # Where tools are at hand, its words may turn out to be a call.
+        shown = None if tools_of(call.sampling.extra) else tell
+        work = loop.run_in_executor(self._worker, self._run, [call], asked, stop, shown)
         work.add_done_callback(lambda _: queue.put_nowait(None))
         self._n_waiting += 1
         try:
@@ -116,7 +126,7 @@ class LocalExpert:
         # Its code is imported when it is looked up: seconds of this process, not of this model.
         MODEL_FOR_CAUSAL_LM_MAPPING.get(type(AutoConfig.from_pretrained(self._folder)), None)
         started = time.perf_counter()
-        self._tokenizer = ChatTokenizer(self._folder)
+        self._tokenizer = ChatTokenizer(self._folder, self._tool_format)
         model = AutoModelForCausalLM.from_pretrained(
             self._folder,
             dtype=torch.float32,
@@ -138,9 +148,8 @@ class LocalExpert:
             load_s = self._load()
         except Exception as error:  # any broken folder: files, config, tokenizer, weights
             log.warning("expert %s cannot be loaded: %s", self._card.name, error)
-            return [
-                self._failed(c, f"cannot load {self._folder.name}: {error}", asked) for c in calls
-            ]
+            said, waited_s = f"cannot load {self._folder.name}: {error}", _since(asked)
+            return [failed_completion(c, said, latency_s=waited_s) for c in calls]
         done: list[Completion] = []
         for i in range(0, len(calls), MAX_ROWS):
             done += self._run_batch(calls[i : i + MAX_ROWS], asked, load_s, stop, tell)
@@ -162,9 +171,10 @@ class LocalExpert:
                 done[i] = self._given_up(call, asked)
                 continue
             try:
-                prompt = self._tokenizer.encode(call.messages)
+                prompt = self._tokenizer.encode(call)
             except Exception as problem:  # no chat template, or one that refuses these roles
-                done[i] = self._failed(call, f"cannot be put to this model: {problem}", asked)
+                said = f"cannot be put to this model: {problem}"
+                done[i] = failed_completion(call, said, latency_s=_since(asked))
                 continue
             if len(prompt) >= self._card.context_tokens:
                 done[i] = self._too_long(call, len(prompt), asked)
@@ -230,16 +240,18 @@ class LocalExpert:
     def _finished(self, row: Row, asked: float, error: str | None, n_batch: int) -> Completion:
         if row.timed_out and not error:
             error = _no_answer_within(row.call)
+        text, tool_calls = self._tokenizer.read(row.text, row.call)
         return Completion(
             call=row.call,
-            text=row.text,
-            answer=extract_answer(row.text),
+            text=text,
+            answer=final_answer(text, tool_calls),
+            tool_calls=tool_calls,
             usage=row.usage,
             cost_usd=self._card.prices.cost_usd(row.usage),
             latency_s=(row.ended_at or time.perf_counter()) - asked,
             n_batch=n_batch,
             logprob=row.logprob,
-            finish_reason="error" if error else row.finish_reason,
+            finish_reason="error" if error else row.reason_beside(tool_calls),
             error=error,
             error_code=("timeout" if row.timed_out else "failed") if error else None,
         )
@@ -253,24 +265,13 @@ class LocalExpert:
             f"{n_tokens} tokens of conversation; {self._card.name} reads "
             f"{self._card.context_tokens}, answer included"
         )
-        return self._failed(call, error, asked, "context_too_long")
+        return failed_completion(call, error, "context_too_long", latency_s=_since(asked))
 
     def _given_up(self, call: Call, asked: float) -> Completion:
         if _timed_out(call, asked):
-            return self._failed(call, _no_answer_within(call), asked, "timeout")
-        waited = time.perf_counter() - asked
-        return Completion(call=call, latency_s=waited, finish_reason="cancelled")
-
-    def _failed(
-        self, call: Call, error: str, asked: float, code: ErrorCode = "failed"
-    ) -> Completion:
-        return Completion(
-            call=call,
-            latency_s=time.perf_counter() - asked,
-            finish_reason="error",
-            error=error,
-            error_code=code,
-        )
+            said = _no_answer_within(call)
+            return failed_completion(call, said, "timeout", latency_s=_since(asked))
+        return Completion(call=call, latency_s=_since(asked), finish_reason="cancelled")
 
 
 async def _next(queue: asyncio.Queue[Delta | None], stop: threading.Event) -> Delta | None:
@@ -282,8 +283,12 @@ async def _next(queue: asyncio.Queue[Delta | None], stop: threading.Event) -> De
         return None
 
 
+def _since(asked: float) -> float:
+    return time.perf_counter() - asked
+
+
 def _timed_out(call: Call, asked: float) -> bool:
-    return call.timeout_s is not None and time.perf_counter() - asked > call.timeout_s
+    return call.timeout_s is not None and _since(asked) > call.timeout_s
 
 
 def _given_up(call: Call, asked: float, stop: threading.Event) -> bool:

@@ -14,6 +14,10 @@ _TOKENIZER_FILES = (
     "tokenizer.model", "tekken.json", "vocab.json", "vocab.txt", "merges.txt", "added_tokens.json"
 )  # fmt: skip
 """Where there is no tokenizer.json."""
+_SPEECH_FILES = (
+    *_TOKENIZER_FILES, "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "chat_template.jinja", "chat_template.json", "generation_config.json",
+)  # fmt: skip
 _PER_CALL = ("truncation", "padding")
 """Keys of tokenizer.json that tell how it was last used, not what it is."""
 
@@ -28,6 +32,16 @@ def weights_fingerprint(folder: Path) -> str:
             for start in (0, size // 2, max(0, size - _SAMPLE_BYTES)):
                 file.seek(start)
                 digest.update(file.read(_SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def speech_fingerprint(folder: Path) -> str:
+    """16 hex digits; others after any change of what puts conversations into tokens and back:
+    tokenizer, chat template, end tokens. All bytes of some megabytes are read."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in (folder / name for name in _SPEECH_FILES):
+        if path.is_file():
+            digest.update(f"{path.name}:{path.stat().st_size};".encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from experts.values import Call, Delta, FinishReason, Usage
+from experts.values import Call, Delta, FinishReason, ToolCall, Usage
 
 Detokenize = Callable[[list[int]], str]
 
@@ -39,6 +39,10 @@ class Row:
     @property
     def cancelled(self) -> bool:
         return self.done and self.finish_reason == "cancelled"
+
+    def reason_beside(self, tool_calls: Sequence[ToolCall]) -> FinishReason:
+        """Why it ended, for one whose text holds these calls."""
+        return "tool_calls" if tool_calls and self.finish_reason == "stop" else self.finish_reason
 
     def take(self, token_id: int, logprob: float, *, is_end: bool) -> None:
         """Add a token; ``is_end`` when it is one of the model's end tokens."""

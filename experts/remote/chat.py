@@ -15,7 +15,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from experts.remote.wire import Reply, WireError
-from experts.values import Call, ErrorCode, FinishReason, Usage
+from experts.tool_calls import openai_message
+from experts.values import Call, ErrorCode, FinishReason, ToolCall, Usage
 
 _SHOWN_CHARS = 300
 _TOO_LONG = re.compile(
@@ -30,6 +31,10 @@ _FILTERED = re.compile(
 )
 _REFUSED = {401, 402, 403}
 _TRANSIENT = {408, 409, 425, 429, 500, 502, 503, 504, 529}
+
+
+class _Details(BaseModel):
+    cached_tokens: int | None = Field(default=None, ge=0)
 
 
 class _Tokens(BaseModel):
@@ -49,8 +54,23 @@ class _Logprobs(BaseModel):
     content: list[_Logprob] | None = None
 
 
+class _Function(BaseModel):
+    name: str | None = None
+    arguments: str | dict[str, Any] | None = None
+    """Some servers send the object itself."""
+
+
+class _ToolCall(BaseModel):
+    """Whole, or a piece of a stream."""
+
+    index: int | None = None
+    id: str | None = None
+    function: _Function = _Function()
+
+
 class _Text(BaseModel):
     content: str | None = None
+    tool_calls: list[_ToolCall] | None = None
 
 
 class _Choice(BaseModel):
@@ -70,7 +90,7 @@ def request_of(call: Call) -> dict[str, Any]:
     """The fields of a request that the call's sampling asks for."""
     sampling = call.sampling
     fields: dict[str, Any] = {
-        "messages": [{"role": m.role, "content": m.content} for m in call.messages],
+        "messages": [openai_message(m) for m in call.messages],
         "max_tokens": sampling.max_tokens,
         "temperature": sampling.temperature,
         "seed": sampling.seed,
@@ -91,12 +111,15 @@ def reply_of(body: bytes | dict[str, Any]) -> Reply:
             f"the reply holds no answer: {_shown(body)}", may_be_paid=True, usage=usage_of(found)
         )
     choice = found.choices[0]
+    pieces = _Pieces()
+    pieces.take(choice.message)
     return Reply(
         text=choice.message.content or "",
         usage=usage_of(found),
         logprob=_logprob_of(choice.logprobs),
         token_logprobs=_tokens_of(choice.logprobs),
-        finish_reason=_finish(choice.finish_reason),
+        tool_calls=pieces.whole(),
+        finish_reason=_finish(choice.finish_reason, pieces),
     )
 
 
@@ -105,6 +128,7 @@ class Stream:
 
     def __init__(self) -> None:
         self.text = ""
+        self._tool_calls = _Pieces()
         self._usage: Usage | None = None
         self._logprobs: list[float] = []
         self._tells_logprobs = False
@@ -122,8 +146,9 @@ class Stream:
         if choice.logprobs is not None and choice.logprobs.content is not None:
             self._logprobs += [token.logprob for token in choice.logprobs.content]
             self._tells_logprobs = True
+        self._tool_calls.take(choice.delta)
         if choice.finish_reason:
-            self._finish = _finish(choice.finish_reason)
+            self._finish = _finish(choice.finish_reason, self._tool_calls)
         fresh = choice.delta.content or ""
         self.text += fresh
         return fresh
@@ -136,8 +161,48 @@ class Stream:
             text=self.text,
             usage=self._usage,
             logprob=_sum(self._logprobs) if self._tells_logprobs else None,
+            tool_calls=self._tool_calls.whole(),
             finish_reason=self._finish,
         )
+
+
+class _Pieces:
+    """Tool calls, put together: a stream tells a call's name first and its arguments bit by bit."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, _ToolCall] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._made)
+
+    def take(self, text: _Text) -> None:
+        for i, piece in enumerate(text.tool_calls or ()):
+            # Without an index a piece is whole, or goes on where the last one was.
+            last = max(self._made, default=-1)
+            number = piece.index if piece.index is not None else last + bool(piece.id or i)
+            if number not in self._made:
+                self._made[number] = piece
+                continue
+            call, more = self._made[number], piece.function
+            call.id = call.id or piece.id
+            call.function.name = call.function.name or more.name
+            if isinstance(more.arguments, dict) or not isinstance(call.function.arguments, str):
+                call.function.arguments = more.arguments or call.function.arguments
+            else:
+                call.function.arguments += more.arguments or ""
+
+    def whole(self) -> tuple[ToolCall, ...]:
+        """Raises WireError, as paid, for a call without a name."""
+        calls = []
+        for number, piece in sorted(self._made.items()):
+            if not piece.function.name:
+                raise WireError("the reply holds a tool call without a name", may_be_paid=True)
+            said = piece.function.arguments
+            text = said if isinstance(said, str) else json.dumps(said or {}, ensure_ascii=False)
+            calls.append(
+                ToolCall(id=piece.id or f"call_{number}", name=piece.function.name, arguments=text)
+            )
+        return tuple(calls)
 
 
 def usage_of(found: _Completion) -> Usage | None:
@@ -146,7 +211,20 @@ def usage_of(found: _Completion) -> Usage | None:
         tokens = _Tokens.model_validate(found.usage)
     except ValidationError:
         return None
-    return Usage(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens)
+    return Usage(
+        input_tokens=tokens.prompt_tokens,
+        output_tokens=tokens.completion_tokens,
+        cached_tokens=_cached_tokens(found.usage, tokens.prompt_tokens),
+    )
+
+
+def _cached_tokens(usage: Any, n_input: int) -> int:
+    """0 where the server does not tell, or tells nonsense: what is not shown is not cheaper."""
+    try:
+        details = _Details.model_validate(usage.get("prompt_tokens_details") or {})
+    except ValidationError:
+        return 0
+    return min(details.cached_tokens or 0, n_input)
 
 
 def error_of(
@@ -241,8 +319,10 @@ def _tokens_of(logprobs: _Logprobs | None) -> str | None:
     return json.dumps([token.model_dump() for token in logprobs.content], ensure_ascii=False)
 
 
-def _finish(reason: str | None) -> FinishReason:
-    return "length" if reason == "length" else "stop"
+def _finish(reason: str | None, calls: _Pieces) -> FinishReason:
+    if reason == "length":
+        return "length"
+    return "tool_calls" if calls else "stop"  # servers differ in what they call it
 
 
 def _shown(body: bytes | dict[str, Any]) -> str:

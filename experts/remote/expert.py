@@ -16,12 +16,13 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
-from experts.answers import extract_answer
 from experts.cards import ExpertCard
 from experts.remote.per_loop import PerLoop
 from experts.remote.retries import wait_before_retry
 from experts.remote.wire import Reply, Wire, WireError
-from experts.values import Call, Completion, Delta, ErrorCode, Usage
+from experts.together import each_told
+from experts.tool_calls import final_answer
+from experts.values import Call, Completion, Delta, ErrorCode, Usage, failed_completion
 
 log = logging.getLogger(__name__)
 
@@ -67,25 +68,10 @@ class RemoteExpert:
         self._n_asked += len(calls)
         n_batch = min(self._n_asked, self._max_concurrent)
 
-        async def told(i: int) -> None:
-            tell(i, await self._one(calls[i], n_batch))
-
-        tasks = [asyncio.create_task(told(i)) for i in range(len(calls))]
-        if not tasks:
-            return
         try:
-            await asyncio.wait(tasks)
-        except asyncio.CancelledError:
-            for task in tasks:
-                task.cancel()
-            await asyncio.wait(tasks)
+            await each_told(calls, lambda call: self._one(call, n_batch), tell)
         finally:
             self._n_asked -= len(calls)
-        for i, task in enumerate(tasks):
-            if task.cancelled():  # before it ran: nobody was asked
-                tell(i, Completion(call=calls[i], finish_reason="cancelled"))
-            else:
-                task.result()
 
     async def stream(self, call: Call) -> AsyncGenerator[Delta | Completion]:
         queue: asyncio.Queue[Delta | None] = asyncio.Queue()  # None: no more deltas
@@ -174,6 +160,8 @@ class _Attempts:
     """Of the attempt that is streaming."""
     usage: Usage = field(default_factory=Usage)
     """Of all attempts that are settled."""
+    n_paid: int = 0
+    """Of these, how many may have been paid."""
     _open: bool = False
     """A request is under way that is not settled."""
 
@@ -194,7 +182,13 @@ class _Attempts:
         if self.call.max_cost_usd is None:
             return True
         most = self.usage + self.card.most_usage(self.call)
-        return self.card.prices.cost_usd(most) <= self.call.max_cost_usd
+        cost_usd = self.card.prices.cost_usd(most, n_calls=self.n_paid + 1)
+        return cost_usd <= self.call.max_cost_usd
+
+    @property
+    def cost_usd(self) -> float:
+        """Of all attempts that are settled."""
+        return self.card.prices.cost_usd(self.usage, n_calls=self.n_paid)
 
     def begin(self) -> None:
         self.n += 1
@@ -213,6 +207,7 @@ class _Attempts:
             usage = None
         if self._open and (usage or may_be_paid):
             self.usage += usage or self._most()
+            self.n_paid += 1
         self._open = False
 
     def so_far(self) -> Usage:
@@ -233,13 +228,14 @@ class _Attempts:
         return Completion(
             call=self.call,
             text=reply.text,
-            answer=extract_answer(reply.text),
+            answer=final_answer(reply.text, reply.tool_calls),
+            tool_calls=reply.tool_calls,
             logprob=reply.logprob,
             token_logprobs=reply.token_logprobs if self._wants_tokens else None,
             finish_reason=reply.finish_reason,
             n_batch=self.n_batch,
             usage=self.usage,
-            cost_usd=self.card.prices.cost_usd(self.usage),
+            cost_usd=self.cost_usd,
             latency_s=time.perf_counter() - self.asked,
         )
 
@@ -247,16 +243,15 @@ class _Attempts:
         self.settle(None)
         if self.n > 1:
             error = f"{error} ({self.n} attempts)"
-        return Completion(
-            call=self.call,
+        return failed_completion(
+            self.call,
+            error,
+            code,
             text=self.text,
             usage=self.usage,
-            cost_usd=self.card.prices.cost_usd(self.usage),
+            cost_usd=self.cost_usd,
             latency_s=time.perf_counter() - self.asked,
             n_batch=self.n_batch,
-            finish_reason="error",
-            error=error,
-            error_code=code,
         )
 
     def given_up(self) -> Completion:
@@ -265,7 +260,7 @@ class _Attempts:
             call=self.call,
             text=self.text,
             usage=self.usage,
-            cost_usd=self.card.prices.cost_usd(self.usage),
+            cost_usd=self.cost_usd,
             latency_s=time.perf_counter() - self.asked,
             n_batch=self.n_batch,
             finish_reason="cancelled",

@@ -1,8 +1,9 @@
 """Prices from the table that comes with LiteLLM, read without importing LiteLLM.
 
 Importing takes seconds, the table milliseconds. It is the installed release's, so prices change
-when the package does, and never by themselves. Taken are the plain prices per token: discounts for
-caching and batches, and surcharges for very long prompts, are not modelled.
+when the package does, and never by themselves. Taken are the plain prices per token and that of
+input that was read from a cache: discounts for batches, and surcharges for writing into a cache and
+for very long prompts, are not modelled.
 
 A price of 0 in the table is not taken as free: it stands there for models whose price is a
 subscription, the user's own hardware, or simply not known yet.
@@ -62,10 +63,19 @@ def listed(model: str, install: str) -> ListedModel:
         prices=Prices(
             input_usd_per_mtok=_per_million(per_token[0]),
             output_usd_per_mtok=_per_million(per_token[1]),
+            cached_input_usd_per_mtok=_cached(entry, per_token[0]),
         ),
         context_tokens=context if isinstance(context, int) else None,
         source=f"LiteLLM {_release()}'s table, {key}",
     )
+
+
+def _cached(entry: dict[str, Any], input_usd_per_token: float) -> float | None:
+    """None where the table does not tell, or tells of 0 or more than other input costs."""
+    price = entry.get("cache_read_input_token_cost")
+    if not isinstance(price, int | float) or not 0 < price <= input_usd_per_token:
+        return None
+    return _per_million(price)
 
 
 def _per_million(usd_per_token: float) -> float:

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Protocol
 
-from experts.values import Call, ErrorCode, FinishReason, Usage
+from experts.values import Call, ErrorCode, FinishReason, ToolCall, Usage
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,6 +24,7 @@ class Reply:
     """Of the whole text; None where it is not told."""
     token_logprobs: str | None = None
     """OpenAI's list of tokens, as JSON; None where it is not told, or in a stream."""
+    tool_calls: tuple[ToolCall, ...] = ()
     finish_reason: FinishReason = "stop"
 
 

@@ -24,14 +24,12 @@ class HostMemory:
     def free_bytes(self) -> int:
         return self.memory_bytes - self.used_bytes
 
-    def touch(self, model: str, now_s: float) -> None:
+    def keep(self, model: str, n_bytes: int, now_s: float) -> None:
+        """After a load. Nothing is kept that is larger than all of host memory."""
+        if model == self.reading:
+            return
         if model in self.holds:
             self.holds[model] = now_s
-
-    def keep(self, model: str, n_bytes: int, now_s: float) -> None:
-        """After a load from disk. Nothing is kept that is larger than all of host memory."""
-        if model in self.holds or model == self.reading:
-            self.touch(model, now_s)
             return
         reserved = self.n_bytes.get(self.reading, 0) if self.reading else 0
         if n_bytes > self.memory_bytes - reserved:

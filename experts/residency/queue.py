@@ -55,7 +55,7 @@ class Queue:
                 for waiting in in_order:
                     queue.move_to_end(waiting.request_id)
 
-    def take(self, request_id: str) -> Waiting:
+    def take(self, request_id: str) -> None:
         request = self._all.pop(request_id)
         of_caller = self._by_caller[request.caller]
         del of_caller[request_id]
@@ -64,4 +64,3 @@ class Queue:
         # Adding and subtracting leaves crumbs; an empty queue has no work.
         self.work_s = self.work_s - request.service_s if self._all else 0.0
         self._arrivals_s = self._arrivals_s - request.arrival_s if self._all else 0.0
-        return request

@@ -87,9 +87,11 @@ class SlotState:
         )
 
     def expected_drain_s(self, models: tuple[str, ...], now_s: float) -> float:
-        """Seconds until nothing runs on these models."""
+        """Until nothing that runs now runs on these models; 0 where nothing does."""
+        if not any(name in self.n_running for name in models):
+            return 0.0
         ends = [r.expected_end_s for r in self.running.values() if r.model in models]
-        return max(0.0, max(ends) - now_s) if ends else 0.0
+        return max(0.0, max(ends) - now_s)
 
     def start(self, request: Waiting, model: str, service_s: float, now_s: float) -> None:
         self.running[request.request_id] = Running(request, model, now_s, now_s + service_s)

@@ -20,8 +20,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from experts.errors import DoesNotFit, PolicyError, UnknownName
+from experts.errors import PolicyError, UnknownName
 from experts.residency.host import HostMemory
+from experts.residency.placing import check_fit, missing_in, plan_load
 from experts.residency.policies.base import Action, Load, Policy, Prefetch, Serve
 from experts.residency.queue import Queue
 from experts.residency.slots import Loading, Running, SlotState
@@ -70,7 +71,7 @@ class State:
         self._where: dict[str, list[str]] = {name: [] for name in self.models}
         self._known: set[str] = set()
         self._asked_loads: list[str] = []
-        self._check_fit()
+        check_fit(self.models, slots=[s.slot for s in self.slots.values()])
 
     # What a policy sees
 
@@ -92,7 +93,7 @@ class State:
     def load_s(self, slot: str, model: str) -> float:
         state = self.slots[slot]
         seconds = 0.0
-        for name in self._brings(state, model):
+        for name in missing_in(self.models, state, model):
             tier = self._stored(name)
             if name == self.host.reading:
                 # Its bytes are on their way: what is left of that, then a load from host memory.
@@ -108,7 +109,7 @@ class State:
         return self.load_times.read_s(self.models[model]) if stored == "disk" else 0.0
 
     def bytes_to_load(self, slot: str, model: str) -> int:
-        return sum(self.models[m].n_bytes for m in self._brings(self.slots[slot], model))
+        return sum(self.models[m].n_bytes for m in missing_in(self.models, self.slots[slot], model))
 
     # What happens
 
@@ -271,48 +272,21 @@ class State:
 
     def _load(self, action: Load) -> None:
         slot = self.slots[action.slot]
-        where = f"slot {action.slot!r}"
-        if action.model not in self.models:
-            raise UnknownName(action.model, self.models, what="model")
-        if slot.down:
-            raise PolicyError(f"Load of {action.model!r} into {where}, which is down.")
-        if slot.loading is not None:
-            raise PolicyError(
-                f"Load of {action.model!r} into {where}, which is loading {slot.loading.model!r}."
-            )
-        if action.model in slot.resident and action.model not in action.evict:
-            raise PolicyError(f"{action.model!r} is resident in {where} already.")
-        leaves = self._leaves(slot, action)
-        brings = tuple(
-            m for m in self._chain(action.model) if m not in slot.resident or m in leaves
-        )
-        n_bytes = sum(self.models[m].n_bytes for m in brings)
-        freed = sum(self.models[m].n_bytes for m in leaves)
-        if slot.used_bytes - freed + n_bytes > slot.slot.memory_bytes:
-            raise PolicyError(
-                f"{action.model!r} needs {n_bytes} bytes in {where}; {slot.free_bytes} are free, "
-                f"and {freed} after the eviction. Evict more."
-            )
-        stays = [m for m in slot.resident if m not in leaves]
-        n_bases = sum(self.models[m].adapter_of is None for m in (*stays, *brings))
-        if slot.slot.max_bases is not None and n_bases > slot.slot.max_bases:
-            raise PolicyError(
-                f"{where} would hold {n_bases} bases; its engine takes {slot.slot.max_bases}."
-            )
+        plan = plan_load(self.models, slot, action)
         load_s = self.load_s(action.slot, action.model)
-        drain_s = slot.expected_drain_s(leaves, self.now_s)
-        for name in leaves:
+        drain_s = slot.expected_drain_s(plan.leaves, self.now_s)
+        for name in plan.leaves:
             del slot.resident[name]
             self._where[name].remove(action.slot)
-        for name in brings:
+        for name in plan.brings:
             self._where[name].append(action.slot)
-        slot.used_bytes += n_bytes - freed
+        slot.used_bytes += plan.n_bytes - plan.freed_bytes
         slot.loading = Loading(
             model=action.model,
-            evict=leaves,
-            brings=brings,
-            n_bytes=n_bytes,
-            tier=self._furthest(brings),
+            evict=plan.leaves,
+            brings=plan.brings,
+            n_bytes=plan.n_bytes,
+            tier=self._furthest(plan.brings),
             asked_s=self.now_s,
             load_s=load_s,
             expected_end_s=self.now_s + drain_s + load_s,
@@ -371,32 +345,3 @@ class State:
 
     def _furthest(self, models: Sequence[str]) -> Tier:
         return "disk" if any(m not in self.host.holds for m in models) else "host"
-
-    def _chain(self, model: str) -> tuple[str, ...]:
-        base = self.models[model].adapter_of
-        return (model,) if base is None else (base, model)
-
-    def _brings(self, slot: SlotState, model: str) -> tuple[str, ...]:
-        return tuple(m for m in self._chain(model) if m not in slot.resident)
-
-    def _leaves(self, slot: SlotState, action: Load) -> tuple[str, ...]:
-        missing = [name for name in action.evict if name not in slot.resident]
-        if missing:
-            raise PolicyError(
-                f"{', '.join(missing)} cannot leave slot {action.slot!r}: it is not resident."
-            )
-        evict = set(action.evict)
-        # In the order of residence, so that runs repeat exactly.
-        return tuple(m for m in slot.resident if m in evict or self.models[m].adapter_of in evict)
-
-    def _check_fit(self) -> None:
-        for model in self.models.values():
-            if model.adapter_of is not None and model.adapter_of not in self.models:
-                raise UnknownName(model.adapter_of, self.models, what="base model")
-            needed = sum(self.models[m].n_bytes for m in self._chain(model.name))
-            largest = max((s.slot.memory_bytes for s in self.slots.values()), default=0)
-            if needed > largest:
-                raise DoesNotFit(
-                    f"{model.name!r} needs {needed} bytes; the largest slot has {largest}. "
-                    "Use a smaller precision or a larger slot, or leave the model out."
-                )

@@ -46,8 +46,8 @@ class StandIn:
     service_s: float
     """Expected seconds on it."""
     loss_usd: float
-    """What the caller expects to lose by it: (P(right) of the asked - P(right) of this) x V.
-    Negative when it is better."""
+    """What the caller expects to lose by it: (P(right) of the asked - P(right) of this) x V, and
+    what it costs more. Negative when it is better."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,13 +9,14 @@ models without it are started without any (``--skip-tokenizer-init``).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from experts.errors import EngineFailed
 from experts.values import Sampling
-from experts.vllm.control import Control
+from experts.vllm.control import Control, Refused
 from experts.vllm.extra import completion_fields, n_alternatives
 
 
@@ -31,6 +32,14 @@ class Token(NamedTuple):
 
 
 Tokens = list[Token]
+
+_NO_NUMBER = "not JSON compliant"
+"""What becomes of NaN in an answer of vLLM 0.32 that comes whole: an error of its JSON writer."""
+_BROKEN = (
+    "The model computes log-probabilities that are no numbers, so its words mean nothing. Its "
+    "weights are broken, or too large for its precision: try `args: [--dtype, bfloat16]`."
+)
+_SHOWN_CHARS = 400
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,13 +74,23 @@ class Asked:
         }
 
 
+class Unusable(EngineFailed):
+    """The engine answered, and its answer is none: asked again, it would say the same."""
+
+
 async def generate(control: Control, model: str, asked: Asked) -> Tokens:
-    """All tokens at once. Raises EngineFailed (Refused where the engine said why)."""
-    return _tokens(await control.complete(asked.body(model)), asked)
+    """All tokens at once. Raises EngineFailed (Refused where the engine said why, Unusable where
+    its answer is none)."""
+    try:
+        return _tokens(await control.complete(asked.body(model)), asked)
+    except Refused as refusal:
+        if _NO_NUMBER in refusal.reason:
+            raise Unusable(_BROKEN) from None
+        raise
 
 
 async def stream(control: Control, model: str, asked: Asked) -> AsyncGenerator[Tokens]:
-    """Tokens as they come; closing it aborts the request. Raises EngineFailed."""
+    """Tokens as they come; closing it aborts the request. Raises EngineFailed, as ``generate``."""
     body = {**asked.body(model), "stream": True}
     ended = False
     async with control.posted("/v1/completions", body) as lines:
@@ -94,9 +113,12 @@ async def stream(control: Control, model: str, asked: Asked) -> AsyncGenerator[T
 async def known_answer(
     control: Control, model: str, prompt: Sequence[int], max_tokens: int
 ) -> Tokens:
-    """Greedy: the same weights give the same answer."""
+    """Greedy, with the likeliest tokens at each place: the same weights give the same answer."""
     asked = Asked(
-        prompt=tuple(prompt), end_ids=frozenset(), max_tokens=max_tokens, sampling=Sampling()
+        prompt=tuple(prompt),
+        end_ids=frozenset(),
+        max_tokens=max_tokens,
+        sampling=Sampling(extra=(("top_logprobs", "3"),)),
     )
     return await generate(control, model, asked)
 
@@ -108,10 +130,15 @@ def _tokens(answer: dict[str, Any], asked: Asked) -> Tokens:
         ids = choice["token_ids"] or []
         told = choice.get("logprobs") or {}
         logprobs = told.get("token_logprobs") or []
+        # A stream tells NaN as null.
+        if not all(p is not None and math.isfinite(p) for p in logprobs):
+            raise Unusable(_BROKEN)
         tops = [_top(t, n_top) for t in told["top_logprobs"]] if n_top and ids else [()] * len(ids)
         return [Token(*row) for row in zip(ids, logprobs, tops, strict=True)]
     except (KeyError, IndexError, TypeError, ValueError) as error:
-        raise EngineFailed(f"The engine's answer cannot be read: {error!r}: {answer}") from None
+        raise Unusable(
+            f"The engine's answer cannot be read: {error!r}: {str(answer)[:_SHOWN_CHARS]}"
+        ) from None
 
 
 def _top(told: dict[str, float], n: int) -> tuple[tuple[int, float], ...]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experts.errors import BadModel
-from experts.local.fingerprint import weights_fingerprint
+from experts.local.fingerprint import speech_fingerprint, weights_fingerprint
 
 _MAX_HEADER_BYTES = 100 << 20
 _MAY_DIFFER = (
@@ -37,14 +37,17 @@ class Checkpoint:
     """Of all tensors, as stored."""
     version: str
     """Fingerprint of the weights."""
+    speech: str
+    """Fingerprint of tokenizer and chat template."""
+    family: str = field(init=False)
+    """Equal for checkpoints that one engine can hold one after the other: the same config up to
+    what may differ, the same tensors with the same shapes."""
 
-    @property
-    def family(self) -> str:
-        """Equal for checkpoints that one engine can hold one after the other: the same config up to
-        what may differ, the same tensors with the same shapes."""
+    def __post_init__(self) -> None:  # once: policies ask for it at every turn
         told = {k: v for k, v in self.config.items() if k not in _MAY_DIFFER}
         said = json.dumps([told, sorted(self.shapes.items())], sort_keys=True)
-        return hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+        digest = hashlib.blake2b(said.encode(), digest_size=8).hexdigest()
+        object.__setattr__(self, "family", digest)
 
     @property
     def is_tied(self) -> bool:
@@ -63,12 +66,15 @@ class Adapter:
     """A LoRA adapter's folder (PEFT's layout), as its headers tell it."""
 
     folder: Path
+    config: dict[str, Any]
     rank: int
     base: str
     """What its config says that it was made for; often a hub's name."""
     shapes: dict[str, tuple[int, ...]]
     n_bytes: int
     version: str
+    speech: str
+    """Its own, where it has one."""
 
 
 def read_checkpoint(folder: Path) -> Checkpoint:
@@ -99,6 +105,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         shapes=shapes,
         n_bytes=n_bytes,
         version=weights_fingerprint(folder),
+        speech=speech_fingerprint(folder),
     )
 
 
@@ -122,11 +129,13 @@ def read_adapter(folder: Path) -> Adapter:
     shapes, n_bytes = _tensors([path])
     return Adapter(
         folder=folder,
+        config=config,
         rank=config["r"],
         base=str(config.get("base_model_name_or_path") or ""),
         shapes=shapes,
         n_bytes=n_bytes,
         version=weights_fingerprint(folder),
+        speech=speech_fingerprint(folder),
     )
 
 

@@ -36,12 +36,17 @@ PROGRAM = ("-m", "vllm.entrypoints.openai.api_server")
 ENVIRONMENT = {
     "HF_HUB_OFFLINE": "1",  # folders only: nothing is fetched
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+    # By default it hangs up on a connection that was idle for 5 s. On a busy machine it finds the
+    # next request late, and hangs up on that; and a POST that was lost is not repeated.
+    "VLLM_HTTP_TIMEOUT_KEEP_ALIVE": "3600",
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_SERVER_DEV_MODE": "1",  # the routes that ``control`` needs
 }
+_NOT_PASSED_ON = ("VLLM_API_KEY",)
+"""Of our own environment: an engine that wants a key would not answer us."""
 KEPT_S = 2.0
-"""An idle connection is used again. vLLM hangs up after 5 s (VLLM_HTTP_TIMEOUT_KEEP_ALIVE): what is
-sent at that moment is lost, and POSTs are not repeated. A swap failed so, and cost a restart."""
+"""An idle connection is used again. Less than an engine keeps it, also where its owner's ``env``
+has it hang up sooner: what is sent at that moment is lost. A swap failed so, and cost a restart."""
 _KEEPER = Path(__file__).parent / "keeper.py"
 _SHOWN_LINES = 15
 _PORT_TRIES = 3
@@ -79,6 +84,8 @@ class EngineSettings:
     """Added to what is needed: ``--dtype``, ``--gpu-memory-utilization``, ..."""
     env: Mapping[str, str] = field(default_factory=dict)
     log_dir: Path
+    max_log_bytes: int = 32 << 20
+    """Of an engine's log; then it becomes the previous one."""
     start_s: float = 600.0
     """To be healthy after a start; then it counts as hung. Large models take minutes."""
     stop_s: float = 15.0
@@ -212,16 +219,17 @@ class Engine:
         settings.log_dir.mkdir(parents=True, exist_ok=True)
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".previous.log"))
+        ours = {k: v for k, v in os.environ.items() if k not in _NOT_PASSED_ON}
         log.info("engine %s: %s", self.name, " ".join(command))
         try:
             # Not asyncio's: its processes belong to a loop, and leak pipes when that ends.
             keeper = subprocess.Popen(  # noqa: S603 - the configured command; a millisecond
                 [sys.executable, "-I", "-S", str(_KEEPER), str(settings.stop_s),
-                 str(self.log_path), *command],
+                 str(self.log_path), str(settings.max_log_bytes), *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                env={**os.environ, **ENVIRONMENT, **settings.env},
+                env={**ours, **ENVIRONMENT, **settings.env},
                 start_new_session=True,  # so that Ctrl-C in a terminal is ours to handle
             )  # fmt: skip
         except OSError as error:

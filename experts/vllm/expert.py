@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
-from experts.answers import extract_answer
 from experts.cards import ExpertCard
 from experts.local.chat_tokenizer import ChatTokenizer
 from experts.local.row import Row
-from experts.values import Call, Completion, Delta, ErrorCode, LoadOutlook
+from experts.tool_calls import final_answer, tools_of
+from experts.tool_formats import ToolFormat
+from experts.values import Call, Completion, Delta, LoadOutlook, ToolCall, failed_completion
 from experts.vllm.asking import Asked
 from experts.vllm.extra import openai_logprobs, wants_logprobs
 from experts.vllm.fleet import Fleet
@@ -31,12 +32,14 @@ class VLLMExpert:
         fleet: Fleet,
         tokenizer_folder: Path,
         siblings: Mapping[str, VLLMExpert] = MappingProxyType({}),
+        tool_format: ToolFormat | None = None,
     ) -> None:
         """The card's name is the model's in the fleet; the folder holds its own tokenizer and chat
         template, whatever engine it runs on. siblings: experts of the same fleet, by name, that may
         answer in its place; they may be filled in later."""
         self._card, self._fleet, self._folder = card, fleet, tokenizer_folder
         self._siblings = siblings
+        self._tool_format: ToolFormat | None = tool_format
         self._tokenizer: ChatTokenizer | None = None
         self._lock = threading.Lock()
 
@@ -54,6 +57,10 @@ class VLLMExpert:
 
     def load_outlook(self) -> LoadOutlook | None:
         return self._fleet.load_outlook(self._card.name)
+
+    def expect_more(self, more: bool) -> None:
+        """For all experts of its fleet: they share its policy."""
+        self._fleet.expect_more(more)
 
     async def complete(self, calls: Sequence[Call]) -> list[Completion]:
         done: dict[int, Completion] = {}
@@ -98,7 +105,8 @@ class VLLMExpert:
         if not isinstance(job, Job):
             yield job
             return
-        job.tell = tell
+        # Where tools are at hand, its words may turn out to be a call.
+        job.tell = None if tools_of(call.sampling.extra) else tell
         job.done.add_done_callback(lambda _: tell(None))
         self._fleet.submit([job])
         try:
@@ -147,7 +155,8 @@ class VLLMExpert:
         try:
             own = self.prompted(call)
         except CannotAsk as problem:
-            return self._failed(call, problem.reason, asked, problem.code)
+            waited_s = time.perf_counter() - asked
+            return failed_completion(call, problem.reason, problem.code, latency_s=waited_s)
         left_s = None
         if call.timeout_s is not None:
             left_s = max(0.0, call.timeout_s - (time.perf_counter() - asked))
@@ -176,7 +185,7 @@ class VLLMExpert:
         missing: seconds."""
         tokenizer = self._loaded_tokenizer()
         try:
-            prompt = tokenizer.encode(call.messages)
+            prompt = tokenizer.encode(call)
         except Exception as problem:  # no chat template, or one that refuses these roles
             raise CannotAsk(f"cannot be put to this model: {problem}") from None
         room = self._card.context_tokens - len(prompt)
@@ -201,7 +210,7 @@ class VLLMExpert:
         with self._lock:
             try:
                 if self._tokenizer is None:
-                    self._tokenizer = ChatTokenizer(self._folder)
+                    self._tokenizer = ChatTokenizer(self._folder, self._tool_format)
             except Exception as problem:  # transformers raises what it likes
                 raise CannotAsk(f"cannot load the tokenizer in {self._folder}: {problem}") from None
             return self._tokenizer
@@ -212,11 +221,14 @@ class VLLMExpert:
         row, usage = job.row, job.usage
         cost_usd = by.card.prices.cost_usd(usage, job.load_s)
         wants_tokens = wants_logprobs(call.sampling.extra) and job.is_counted and not job.error
+        # An answer was put into tokens by this one's tokenizer, so that is loaded.
+        text, tool_calls = by.read(row.text, call) if row.text else ("", ())
         return Completion(
             call=call if by is self else replace(call, arm=arms[by.card.name]),
             stood_in_for=None if by is self else call.arm,
-            text=row.text,
-            answer=extract_answer(row.text),
+            text=text,
+            answer=final_answer(text, tool_calls),
+            tool_calls=tool_calls,
             usage=usage,
             cost_usd=cost_usd,
             load_s=job.load_s,
@@ -224,22 +236,15 @@ class VLLMExpert:
             n_batch=job.n_batch,
             logprob=row.logprob if job.is_counted else None,
             token_logprobs=by.token_logprobs(job) if wants_tokens else None,
-            finish_reason="error" if job.error else row.finish_reason,
+            finish_reason="error" if job.error else row.reason_beside(tool_calls),
             error=job.error,
             error_code=job.error_code,
         )
 
+    def read(self, text: str, call: Call) -> tuple[str, tuple[ToolCall, ...]]:
+        """What it said to a call that it was given: text, and functions to be called."""
+        return self._loaded_tokenizer().read(text, call)
+
     def token_logprobs(self, job: Job) -> str:
         """Of each token that it said; OpenAI's list, as JSON."""
         return openai_logprobs(job.tokens, self._loaded_tokenizer().decode_all)
-
-    def _failed(
-        self, call: Call, error: str, asked: float, code: ErrorCode = "failed"
-    ) -> Completion:
-        return Completion(
-            call=call,
-            latency_s=time.perf_counter() - asked,
-            finish_reason="error",
-            error=error,
-            error_code=code,
-        )

@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from experts.tool_formats import forced_schema
+
 if TYPE_CHECKING:
     from experts.vllm.asking import Token
 
@@ -30,6 +32,9 @@ def completion_fields(extra: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """
     asked = {name: json.loads(text) for name, text in extra}
     asked.pop("logprobs", None)  # those of the tokens themselves are always told
+    tools, parallel = asked.pop("tools", []), asked.pop("parallel_tool_calls", True)
+    if choice := asked.pop("tool_choice", None):  # the template has told of the tools
+        asked["guided_json"] = forced_schema(tools, choice, parallel=parallel)
     fields: dict[str, Any] = {}
     if n := asked.pop("top_logprobs", None):
         fields["logprobs"] = n

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import time
 from collections.abc import Mapping
@@ -97,21 +98,22 @@ class EngineSlot:
     ) -> None:
         self.name, self.settings, self.models = name, settings, models
         self.record, self._verifier, self._engine_settings = record, verifier, engine
+        self._asleep: dict[str, Engine] = {}
+        """By the base that they held, longest asleep first."""
         self.base: str | None = None
         """In the engine that is awake."""
         self.adapters: set[str] = set()
         self.engine = self._new_engine()
-        self._asleep: dict[str, Engine] = {}
-        """By the base that they held, longest asleep first."""
-        self._n_engines = 1
 
     @property
     def control(self) -> Control:
         return self.engine.control
 
     def served_name(self, model: str) -> str:
-        """Under which the engine answers as ``model``."""
-        return model if self.models[model].base else self.engine.served_name
+        """Under which the engine answers as ``model``. An adapter's carries the fingerprint: vLLM
+        finds keys and values again by an adapter's name and folder, whatever is in it by then."""
+        target = self.models[model]
+        return f"{model}-{target.weights.version}" if target.base else self.engine.served_name
 
     def way(self, model: str) -> Way:
         """By which it would be tried first, as things are."""
@@ -124,9 +126,9 @@ class EngineSlot:
         """Make ``model`` answer here, with its base where that is missing; the seconds it took,
         failed ways included.
 
-        tier: where its weights were, for the record. Raises BadModel before anything is touched,
-        and EngineFailed when no way worked; then the slot holds what ``base`` and ``adapters``
-        say.
+        tier: where its weights were, for the record. Raises BadModel, before anything is touched
+        or because the folder was written while an engine read it, and EngineFailed when no way
+        worked; then the slot holds what ``base`` and ``adapters`` say.
         """
         started = time.perf_counter()
         target = self.models[model]
@@ -137,6 +139,11 @@ class EngineSlot:
             await self._try("adapter", target, tier)
         else:
             await self._load_base(target, tier)
+        try:
+            self._check(target)
+        except BadModel:  # nobody knows what was read
+            await (self.drop(model) if target.base else self.abandon())
+            raise
         return time.perf_counter() - started
 
     async def drop(self, model: str) -> None:
@@ -144,7 +151,7 @@ class EngineSlot:
         if model in self.adapters:
             self.adapters.discard(model)
             with contextlib.suppress(EngineFailed):
-                await self.control.unload_adapter(model)
+                await self.control.unload_adapter(self.served_name(model))
 
     async def stop(self, *, at_once: bool = False) -> None:
         """End all engines of this slot."""
@@ -189,12 +196,13 @@ class EngineSlot:
         packs linear layers away, and forgets some in a reload without saying so: all of them where
         the engine takes adapters, and the head where it is tied to the embeddings, as no tensor of
         the file comes for it. There it is done only where the checksums would tell."""
-        assert isinstance(target.weights, Checkpoint)  # noqa: S101
-        if not self.settings.in_place:
+        weights, args = target.weights, self._args(target)
+        assert isinstance(weights, Checkpoint)  # noqa: S101
+        if not (self.settings.in_place and self._verifier.can_tell(weights, args)):
             return False
-        if not (self._lora_args(target.name) or target.weights.is_tied):
+        if not (self._lora_args(target.name) or weights.is_tied):
             return True
-        return self._verifier.sees_layers(target.weights.family)
+        return self._verifier.sees_layers(weights, args)
 
     def _sleeper(self, target: Servable) -> str | None:
         """The base under which an engine sleeps that could wake up as ``target``."""
@@ -279,7 +287,8 @@ class EngineSlot:
         return settings.hang_s + 10 * expected_s
 
     async def _add_adapter(self, target: Servable) -> None:
-        await self.control.load_adapter(target.name, str(target.weights.folder.resolve()))
+        name = self.served_name(target.name)
+        await self.control.load_adapter(name, str(target.weights.folder.resolve()))
         self.adapters.add(target.name)
 
     async def _reload(self, target: Servable) -> None:
@@ -290,7 +299,7 @@ class EngineSlot:
         # They were made for the base that leaves, and vLLM would go on to answer with them.
         for adapter in list(self.adapters):
             self.adapters.discard(adapter)
-            await control.unload_adapter(adapter)
+            await control.unload_adapter(self.served_name(adapter))
         await control.reload_weights(str(target.weights.folder.resolve()))
         await control.reset_prefix_cache()
         await control.resume()
@@ -322,9 +331,7 @@ class EngineSlot:
     async def _restart(self, target: Servable) -> None:
         assert isinstance(target.weights, Checkpoint)  # noqa: S101
         await self._make_way()
-        skip = () if target.tokenizer else (SKIP_TOKENIZER,)
-        args = (*target.args, *self._lora_args(target.name), *skip)
-        await self.engine.start(target.weights.folder.resolve(), *args)
+        await self.engine.start(target.weights.folder.resolve(), *self._own_args(target))
         await self._verified(target, is_start=True)
 
     async def _make_way(self) -> None:
@@ -351,16 +358,31 @@ class EngineSlot:
         self.engine = self._new_engine()
 
     def _new_engine(self) -> Engine:
-        self._n_engines = getattr(self, "_n_engines", 0) + 1
-        suffix = "" if self._n_engines == 1 else f"-{self._n_engines}"
-        return Engine(f"{self.name}{suffix}", self._engine_settings)
+        """By the first name that no sleeper has: logs go by it, and should not be ever more."""
+        taken = {engine.name for engine in self._asleep.values()}
+        names = (f"{self.name}-{n}" for n in itertools.count(2))
+        name = next(name for name in itertools.chain([self.name], names) if name not in taken)
+        return Engine(name, self._engine_settings)
 
     async def _verified(self, target: Servable, *, is_start: bool) -> None:
         assert isinstance(target.weights, Checkpoint)  # noqa: S101
         await self._verifier.check(
-            self.control, self.engine.served_name, target.weights, is_start=is_start
+            self.control,
+            self.engine.served_name,
+            target.weights,
+            self._args(target),
+            is_start=is_start,
         )
         self.base = target.name
+
+    def _own_args(self, target: Servable) -> tuple[str, ...]:
+        """Of an engine for this base, beside those of every engine of the slot."""
+        skip = () if target.tokenizer else (SKIP_TOKENIZER,)
+        return (*target.args, *self._lora_args(target.name), *skip)
+
+    def _args(self, target: Servable) -> tuple[str, ...]:
+        """All of them."""
+        return (*self._own_args(target), *self._engine_settings.args)
 
     def _lora_args(self, base: str) -> tuple[str, ...]:
         of_family = [
@@ -384,9 +406,18 @@ class EngineSlot:
 def _check_same(found: Checkpoint | Adapter, known: Checkpoint | Adapter) -> None:
     """What was learned of a model is not true of other weights, so they are not served under its
     name."""
+    if found.speech != known.speech:  # calls are put into tokens as it was
+        raise BadModel(
+            f"{known.folder} has another tokenizer or chat template than when Conclave started. "
+            "Start it again."
+        )
     if found.version != known.version:
         raise BadModel(
             f"{known.folder} holds other weights than when Conclave started. Start it again."
+        )
+    if found.config != known.config:
+        raise BadModel(
+            f"{known.folder} has another configuration than when Conclave started. Start it again."
         )
 
 

@@ -3,9 +3,13 @@
 Two checks, since each is blind somewhere. *Checksums* compare tensors in the engine with the file;
 but engines fuse, shard and pack (on CPUs all linear layers are packed away), so a start, which is
 trusted, tells which tensors can be compared at all, and hashing seventy gigabytes takes minutes. A
-*known answer* goes through every layer; but it must have been known, so a model's first one is
-believed. Together: the file's norms and embeddings are there, and the model says what it said
-before.
+*known answer* goes through every layer; but it must have been known. Where checksums vouch for the
+file's norms and embeddings, a model's first answer is believed also after a reload; where they are
+too slow, only after a start, so a model too large for them is started once before it is reloaded
+(``can_tell``).
+
+What was seen is true of the weights *as an engine was told to run them*: in another precision, the
+same weights say something else, and other tensors of theirs can be compared.
 """
 
 from __future__ import annotations
@@ -14,7 +18,7 @@ import asyncio
 import hashlib
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +33,13 @@ if TYPE_CHECKING:
 
 MAX_HASHED_BYTES = 2e9
 """Above it, only the known answer is asked for: hashing would take longer than the swap."""
+_SAYS_NOTHING = frozenset(
+    (
+        "--gpu-memory-utilization", "--kv-cache-memory-bytes", "--swap-space",
+        "--max-num-seqs", "--max-num-batched-tokens", "--enable-sleep-mode",
+    )
+)  # fmt: skip
+"""Arguments of slots that change no answer, so that what one slot has seen serves the others."""
 _N_ASKED, _N_ANSWERED = 8, 8
 _TOLERANCE = 0.05
 """Of a token's log-probability: half precision, in another order of sums."""
@@ -36,66 +47,77 @@ _ROWS = 64
 """vLLM pads the rows of embeddings to a multiple of this with zeros."""
 
 
-class Verifier:
-    """Remembers what was seen at starts, for all slots."""
+Run = tuple[str, tuple[str, ...]]
+"""Weights (their version, or their family), and the arguments that they are run with."""
 
-    def __init__(self) -> None:
-        self._comparable: dict[str, frozenset[str]] = {}
+
+class Verifier:
+    """Remembers what was seen at starts, for all slots; not beyond this process."""
+
+    def __init__(self, max_hashed_bytes: float = MAX_HASHED_BYTES) -> None:
+        self._max_hashed_bytes = max_hashed_bytes
+        self._comparable: dict[Run, frozenset[str]] = {}
         """By family: tensors that an engine keeps as the file has them."""
-        self._answers: dict[str, Tokens] = {}
-        """By version of the weights."""
+        self._answers: dict[Run, Tokens] = {}
+        """By version."""
         self._digests: dict[str, dict[str, frozenset[str]]] = {}
         """Of a file's tensors, by version and name."""
 
-    def sees_layers(self, family: str) -> bool:
-        """Whether checksums would tell linear layers of one checkpoint from another's."""
+    def sees_layers(self, checkpoint: Checkpoint, args: Sequence[str]) -> bool:
+        """Whether checksums would tell its linear layers from those of another of its family."""
         return any(
             ".layers." in name and "norm" not in name
-            for name in self._comparable.get(family, frozenset())
+            for name in self._comparable.get((checkpoint.family, _telling(args)), frozenset())
         )
 
+    def can_tell(self, checkpoint: Checkpoint, args: Sequence[str]) -> bool:
+        """Whether ``check`` could tell it from other weights after a reload."""
+        is_known = (checkpoint.version, _telling(args)) in self._answers
+        return is_known or checkpoint.n_bytes <= self._max_hashed_bytes
+
     async def check(
-        self, control: Control, served_name: str, checkpoint: Checkpoint, *, is_start: bool
+        self,
+        control: Control,
+        served_name: str,
+        checkpoint: Checkpoint,
+        args: Sequence[str],
+        *,
+        is_start: bool,
     ) -> None:
-        """Raises EngineFailed when it is not this checkpoint that answers. is_start: the engine
-        read it at its start, so what cannot be compared is learned rather than wrong."""
-        if checkpoint.n_bytes <= MAX_HASHED_BYTES:
+        """Raises EngineFailed when it is not this checkpoint that answers. args: all of the
+        engine's. is_start: the engine read it at its start, and nothing else, so what it holds and
+        says is learned rather than wrong."""
+        telling = _telling(args)
+        if checkpoint.n_bytes <= self._max_hashed_bytes:
             held = await control.checksums()
             digests = await self._of_file(checkpoint)
             same = frozenset(n for n in held.keys() & digests.keys() if held[n] in digests[n])
+            family = checkpoint.family, telling
             if is_start:
-                self._comparable[checkpoint.family] = same
-            elif wrong := self._comparable.get(checkpoint.family, frozenset()) - same:
+                self._comparable[family] = same
+            elif wrong := self._comparable.get(family, frozenset()) - same:
                 raise EngineFailed(
                     f"After the swap to {checkpoint.folder}, {len(wrong)} tensors are not those "
                     f"of the file, {min(wrong)} among them."
                 )
-        await self.check_answer(
-            control, served_name, checkpoint.version, checkpoint.config, is_start=is_start
-        )
-
-    async def check_answer(
-        self,
-        control: Control,
-        served_name: str,
-        version: str,
-        config: dict[str, Any],
-        *,
-        is_start: bool,
-    ) -> None:
-        """Raises EngineFailed when the model says something else than it said before. What it says
-        after a start is true whatever it said before: the engine has read nothing else."""
-        n_words = int(config.get("vocab_size") or 1000)
+        elif not (is_start or self.can_tell(checkpoint, args)):
+            raise EngineFailed(
+                f"Nothing tells whether {checkpoint.folder} was loaded: it is too large for "
+                "checksums, and no engine was started with it before."
+            )
+        n_words = int(checkpoint.config.get("vocab_size") or 1000)
         prompt = [i % n_words for i in range(3, 3 + _N_ASKED)]
         said = await known_answer(control, served_name, prompt, _N_ANSWERED)
-        if is_start:
-            self._answers[version] = said
-        known = self._answers.setdefault(version, said)
+        run = checkpoint.version, telling
+        known = said if is_start else self._answers.get(run, said)
         if not _is_same(said, known):
             raise EngineFailed(
-                f"Model {served_name!r} ({version}) does not say what it said before: "
-                f"{[t.id for t in said]} instead of {[t.id for t in known]}."
+                f"After the swap to {checkpoint.folder}, {served_name!r} does not say what this "
+                f"model said before: {[t.id for t in said]} instead of {[t.id for t in known]}. "
+                "An engine that is started with it settles which of the two is right: what it says "
+                "is believed."
             )
+        self._answers[run] = known
 
     async def _of_file(self, checkpoint: Checkpoint) -> dict[str, frozenset[str]]:
         if checkpoint.version not in self._digests:
@@ -103,14 +125,32 @@ class Verifier:
         return self._digests[checkpoint.version]
 
 
+def _telling(args: Sequence[str]) -> tuple[str, ...]:
+    """Arguments that may change what a model says, or how an engine keeps its tensors.
+
+    >>> _telling(["--dtype", "float16", "--max_num_seqs", "8", "--swap-space=4", "--seed", "1"])
+    ('--dtype', 'float16', '--seed', '1')
+    """
+    kept: list[str] = []
+    is_kept = True
+    for word in args:
+        if word.startswith("--"):  # what follows, up to the next, belongs to it
+            is_kept = word.partition("=")[0].replace("_", "-") not in _SAYS_NOTHING
+        if is_kept:
+            kept.append(word)
+    return tuple(kept)
+
+
 def _is_same(said: Tokens, known: Tokens) -> bool:
-    """The first token's log-probability must agree, and the ids until two were equally likely."""
+    """Token by token, the same with the same log-probability; until two were equally likely, where
+    rounding decides, and the texts may differ from there on."""
     for token, was in zip(said, known, strict=False):
         if not math.isclose(token.logprob, was.logprob, abs_tol=_TOLERANCE):
             return False
         if token.id != was.id:
-            return True  # a tie that rounding decided: from here on the texts may differ
-    return True
+            then = dict(token.top).get(was.id, -math.inf)
+            return math.isclose(then, was.logprob, abs_tol=_TOLERANCE)
+    return bool(said)
 
 
 def _digests(folder: Path) -> dict[str, frozenset[str]]:

@@ -15,6 +15,8 @@ from uuid import uuid4
 
 from experts.errors import UserError
 
+_LOOKED_AT_BYTES = 1000
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Named:
@@ -28,7 +30,7 @@ class Claim:
 
     def __init__(self, out: Path, *, model: str) -> None:
         """Raises UserError when another process has it, when the answers there are of another
-        model, or when nobody knows what they are."""
+        model, when nobody knows what they are, or when the file beside them is something else."""
         import fcntl
 
         self.path = claim_path(out)
@@ -44,8 +46,13 @@ class Claim:
                     f"Another process is writing {out}. Wait for it, or name another --out."
                 ) from None
             named = _read(self.path)
-            if has_answers and named is None:
+            if named is None and has_answers:
                 raise UserError(_not_ours(out, self.path))
+            if named is None and _holds_something(self._fd):
+                raise UserError(
+                    f"{self.path} would say of which batch the answers are, and something else is "
+                    "in it. Move it away, or name another --out."
+                )
             if named is None or not out.exists():
                 named = _Named(batch=f"b-{uuid4().hex[:12]}", model=model)
                 _write(self._fd, named)
@@ -89,6 +96,11 @@ def _read(path: Path) -> _Named | None:
         return _Named(batch=str(found["batch"]), model=str(found["model"]))
     except (ValueError, KeyError, TypeError):
         return None
+
+
+def _holds_something(fd: int) -> bool:
+    """Beyond what a process that was killed, or a machine that lost power, may leave."""
+    return any(os.pread(fd, _LOOKED_AT_BYTES, 0).strip(b"\0\n"))
 
 
 def _write(fd: int, named: _Named) -> None:

@@ -40,6 +40,7 @@ class BatchLine:
     digest: str
     """Of the id and everything that is asked: the same in every run, another when the line is."""
     request: ChatRequest
+    n_bytes: int
     is_openai: bool
     """In OpenAI's batch format; so is its answer."""
     metadata: Any = None
@@ -93,6 +94,7 @@ def read_line(text: bytes, number: int, *, model: str) -> BatchLine | BadLine:
         number=number,
         id=line_id,
         digest=asked.hexdigest(),
+        n_bytes=len(text),
         request=request,
         is_openai=is_openai,
         metadata=None if is_openai else found.get("metadata"),

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from experts.errors import ConclaveError, DataError
+from experts.tool_calls import openai_tool_calls
 from orchestrator.batch.lines import BadLine, BatchLine
-from orchestrator.conclave import raise_if_failed
 from orchestrator.decision import Result
+from orchestrator.failures import raise_if_failed
 
 _OPENAI_PREFIX = "batch_req_"
 
@@ -24,11 +25,13 @@ def answer_record(line: BatchLine, query_id: str, results: Sequence[Result]) -> 
         return _openai_record(line, query_id, 200, body)
     [result] = results
     answer, decision = result.answer, result.decision
+    calls = openai_tool_calls(answer.tool_calls)
     return {
         "id": line.id,
         "query_id": query_id,
         "text": answer.text,
         "answer": answer.answer,
+        **({"tool_calls": calls} if calls else {}),
         "p_correct": answer.p_correct,
         "abstained": answer.abstained,
         "contributors": [str(arm) for arm in answer.contributors],

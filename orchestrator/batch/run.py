@@ -8,7 +8,6 @@ can make only those calls be paid twice that were under way.
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -22,10 +21,11 @@ from experts.values import Query
 from orchestrator.batch.answers import AnswersFile, cannot_write
 from orchestrator.batch.budget import Budget
 from orchestrator.batch.claim import Claim, claim_path
+from orchestrator.batch.errors_file import ErrorsFile, check_errors_file, errors_path
 from orchestrator.batch.index import IdIndex
 from orchestrator.batch.lines import BadLine, BatchLine, read_lines
 from orchestrator.batch.records import answer_record, bad_line_record, error_record, identity_of
-from orchestrator.conclave import IN_FLIGHT, Conclave
+from orchestrator.conclave import IN_FLIGHT, IN_FLIGHT_BYTES, Conclave
 from orchestrator.config import Config
 from orchestrator.decision import Result
 from orchestrator.queries import choices
@@ -34,6 +34,8 @@ from orchestrator.rest.schemas import to_query
 SOURCE = "batch"
 BLOCK = 512
 """Answers that are written, and made sure of on the disk, together ..."""
+BLOCK_BYTES = 4 << 20
+"""... or those to lines of so many bytes ..."""
 BLOCK_S = 0.5
 """... or those of so many seconds: to be sure takes a busy disk 20 ms. None is lost when the
 process is killed before, since their calls are in the ledger."""
@@ -52,7 +54,9 @@ class BatchOptions:
     max_cost_usd: float | None = None
     """Of the whole batch, earlier processes included."""
     in_flight: int = IN_FLIGHT
-    """Queries that are worked on at a time."""
+    """Queries that are worked on at a time ..."""
+    in_flight_bytes: int = IN_FLIGHT_BYTES
+    """... and bytes of their lines; one that is larger goes alone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,11 +100,6 @@ class BatchSummary:
         return self.n_queries - self.n_answered - self.n_failed - self.n_bad
 
 
-def errors_path(out: Path) -> Path:
-    """Of an answers file: ``answers.jsonl`` has ``answers.errors.jsonl``."""
-    return out.with_name(f"{out.stem}.errors{out.suffix}")
-
-
 async def run_batch(
     conclave: Conclave,
     config: Config,
@@ -117,6 +116,7 @@ async def run_batch(
     when writing fails; cancelling it is safe, and so is killing it.
     """
     _check_files(queries, out)
+    conclave.decider.check_target(options.model.removeprefix("conclave/"))
     no_hurry = config.limits.model_copy(update={"timeout_s": None})
     config = config.model_copy(update={"limits": no_hurry})
     try:
@@ -126,7 +126,7 @@ async def run_batch(
             IdIndex() as ids,
         ):
             batch = _Batch(conclave, config, options, claim.batch, answers, ids, on_progress)
-            with _Errors(errors_path(out)) as errors:
+            with ErrorsFile(errors_path(out)) as errors:
                 batch.survey(queries, errors)
                 await batch.run(queries, errors)
                 return batch.summary(errors.path)
@@ -150,32 +150,7 @@ def _check_files(queries: Path, out: Path) -> None:
                 f"{queries} holds the queries, and --out {out} would write over it ({ours.name}). "
                 "Name another --out, or rename the queries."
             )
-
-
-class _Errors:
-    """What has no answer and why, told anew by every process: the last one's are obsolete."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._file: Any = None
-
-    def __enter__(self) -> _Errors:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        if self._file:
-            self._file.close()
-
-    def clear(self) -> None:
-        self.path.unlink(missing_ok=True)
-
-    def tell(self, record: dict[str, Any]) -> None:
-        try:
-            self._file = self._file or self.path.open("w", encoding="utf-8")
-            self._file.write(f"{json.dumps(record, ensure_ascii=False)}\n")
-            self._file.flush()
-        except OSError as error:
-            raise UserError(cannot_write(self.path, error)) from None
+    check_errors_file(errors_path(out))
 
 
 @dataclass(slots=True)
@@ -210,6 +185,7 @@ class _Batch:
         """By query id; the number is of the choice."""
         self._written_at = time.monotonic()
         self._unwritten: list[dict[str, Any]] = []
+        self._n_unwritten_bytes = 0
         self._n_queries = self._n_before = self._n_new = self._n_failed = self._n_bad = 0
         self._n_bytes = 0
         self._n_failed_in_a_row = 0
@@ -217,7 +193,7 @@ class _Batch:
 
     # Before anybody is asked.
 
-    def survey(self, queries: Path, errors: _Errors) -> None:
+    def survey(self, queries: Path, errors: ErrorsFile) -> None:
         """Look at both files: what is answered, what is there to ask, and which lines are bad."""
         for number, record in self._answers.records():
             self._know(number, record)
@@ -295,14 +271,16 @@ class _Batch:
 
     # Asking.
 
-    async def run(self, queries: Path, errors: _Errors) -> None:
+    async def run(self, queries: Path, errors: ErrorsFile) -> None:
         results = self._conclave.answer_each(
             self._asked(queries),
             source=SOURCE,
             in_flight=self._options.in_flight,
+            in_flight_bytes=self._options.in_flight_bytes,
+            n_bytes_of=self._n_bytes_of,
             may_ask=self._budget.may_ask,
             on_calls=self._budget.settle,
-            recalls=True,
+            recalls_since_s=0.0,
         )
         try:
             async with aclosing(results):
@@ -342,7 +320,12 @@ class _Batch:
                 self._open[query.query_id] = going, i
                 yield query, line.request.target
 
-    def _take(self, result: Result, errors: _Errors) -> None:
+    def _n_bytes_of(self, query: Query) -> int:
+        """Its part of its line."""
+        going, _ = self._open[query.query_id]
+        return going.line.n_bytes // going.n
+
+    def _take(self, result: Result, errors: ErrorsFile) -> None:
         self._budget.spent_usd += result.decision.router_cost_usd
         going, i = self._open.pop(result.decision.query.query_id)
         going.results[i] = result
@@ -351,6 +334,7 @@ class _Batch:
         try:
             ordered = [going.results[j] for j in range(going.n)]
             self._unwritten.append(answer_record(going.line, going.query_id, ordered))
+            self._n_unwritten_bytes += going.line.n_bytes  # what is given back of it is as long
             self._n_new += 1
             self._n_failed_in_a_row = 0
         except ConclaveError as error:
@@ -360,7 +344,8 @@ class _Batch:
             if self._n_failed_in_a_row >= HOPELESS:
                 self._stopped = f"{HOPELESS} queries in a row failed, the last one so: {error}"
         now = time.monotonic()
-        if len(self._unwritten) >= BLOCK or now - self._written_at > BLOCK_S:
+        is_much = len(self._unwritten) >= BLOCK or self._n_unwritten_bytes >= BLOCK_BYTES
+        if is_much or now - self._written_at > BLOCK_S:
             self._write()
             self._written_at = now
         self._tell()
@@ -368,6 +353,7 @@ class _Batch:
     def _write(self) -> None:
         if self._unwritten:
             written, self._unwritten = self._unwritten, []
+            self._n_unwritten_bytes = 0
             self._answers.append(written)
 
     # Telling.

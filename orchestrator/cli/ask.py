@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.options import ConfigOption, JsonOption
+from orchestrator.cli.options import ConfigOption, JsonOption, PriceOption
+from orchestrator.cli.output import print_parts
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,12 +28,7 @@ def ask(
     explain: Annotated[
         bool, typer.Option("--explain", help="Show skills, scores, plan, calls and bill.")
     ] = False,
-    fallback_price: Annotated[
-        float | None,
-        typer.Option(
-            "--fallback-price", "-v", help="Dollars that a wrong answer costs you.", min=1e-9
-        ),
-    ] = None,
+    fallback_price: PriceOption = None,
     as_json: JsonOption = False,
     config_file: ConfigOption = None,
 ) -> None:
@@ -42,10 +38,14 @@ def ask(
     """
     import asyncio
 
+    from rich.console import Console
+
     from experts.errors import UserError
     from experts.values import Message
-    from orchestrator.conclave import Conclave, raise_if_failed
+    from orchestrator.cli.waiting import LoadsShown
+    from orchestrator.conclave import Conclave
     from orchestrator.config import load_config
+    from orchestrator.failures import raise_if_failed
     from orchestrator.queries import Wishes, make_query
 
     if not question.strip():
@@ -55,20 +55,19 @@ def ask(
     target = model.removeprefix("conclave/")
     messages = (Message(role="user", content=question),)
     query = make_query(config, target, messages, Wishes(fallback_price_usd=fallback_price))
-    result = asyncio.run(conclave.answer(query, target, source="ask"))
+    with LoadsShown(conclave.decider.loads_to_come, Console(stderr=True)) as shown:
+        work = conclave.answer(query, target, source="ask", on_asked=shown.asked)
+        result = asyncio.run(work)
     raise_if_failed(result.answer)
     if as_json:
         typer.echo(json.dumps(result_object(result), ensure_ascii=False))
         return
     if result.answer.abstained:
-        typer.echo("(no answer: " + result.decision.explain()["reason"] + ")")
+        typer.echo(f"(no answer: {'; '.join(result.answer.notes)})")
     else:
         typer.echo(result.answer.text)
     if explain:
-        from rich.console import Console
-
-        for part in format_explanation(result):
-            Console().print(part)
+        print_parts(*format_explanation(result))
 
 
 def result_object(result: Result) -> dict[str, Any]:
@@ -147,7 +146,7 @@ def format_explanation(result: Result) -> list[RenderableType]:
 def _style(title: str) -> dict[str, Any]:
     from rich import box
 
-    return {"title": title, "title_justify": "left", "box": box.SIMPLE_HEAD}
+    return {"title": title, "box": box.SIMPLE_HEAD}
 
 
 def _beliefs_table(decision: dict[str, Any]) -> RenderableType:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -59,8 +60,8 @@ def run(
     """Answer every query of a file exactly once.
 
     Interrupt it, or kill it, when you like: the same command goes on where it stopped. What has no
-    answer is told of in OUT.errors.jsonl, and is tried again next time. Exit code 1 when something
-    has none.
+    answer is told of beside answers.jsonl in answers.errors.jsonl, and is tried again next time.
+    Exit code 1 when something has none.
 
     [dim]echo '{"question": "What is 2 + 2?"}' > queries.jsonl;
     conclave batch run queries.jsonl --out answers.jsonl[/dim]
@@ -105,15 +106,21 @@ def _run(
         disable=quiet,
     )
     task = bar.add_task("reading", total=None, rate="", spent=0.0, failed="")
+    n_before = 0
 
     def show(progress: BatchProgress) -> None:
+        nonlocal n_before
+        if not bar.live.is_started:  # not before: what is wrong with files is told without it
+            bar.start()
         done = progress.n_answered + progress.n_failed
         if progress.is_reading:
             bar.update(task, completed=progress.n_queries)
             return
         if bar.tasks[0].total is None:  # what earlier processes did says nothing of our pace
             bar.reset(task, total=progress.n_queries, completed=done, description="answering")
-        speed = bar.tasks[0].speed
+            n_before = done
+        # Since the beginning: answers come in waves, and rich looks at the last ones.
+        speed = (done - n_before) / (bar.tasks[0].elapsed or math.inf)
         bar.update(
             task,
             completed=done,
@@ -132,13 +139,19 @@ def _run(
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, work.cancel)
         return await work
 
-    with conclave.ledger, bar:
+    def stop_showing() -> None:
+        if bar.live.is_started:
+            bar.stop()
+
+    with conclave.ledger:
         try:
             return asyncio.run(until_done())
         except (KeyboardInterrupt, asyncio.CancelledError):
-            bar.stop()
+            stop_showing()
             typer.echo("Interrupted. Run the same command again to go on.", err=True)
             raise KeyboardInterrupt from None
+        finally:
+            stop_showing()
 
 
 def format_summary(s: BatchSummary, out: Path) -> list[str]:

@@ -16,7 +16,20 @@ from typing import Annotated
 import typer
 
 from experts.errors import ConclaveError, UserError
-from orchestrator.cli import ask, batch, doctor, experts, fit, init, serve
+from orchestrator.cli import (
+    ask,
+    batch,
+    doctor,
+    experts,
+    fit,
+    gaps,
+    human,
+    init,
+    learning,
+    mcp,
+    runs,
+    serve,
+)
 from skills.errors import SkillsError
 
 EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
@@ -40,7 +53,7 @@ def _options(
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR)
 
 
-for module in (ask, serve, batch, experts, fit, init, doctor):
+for module in (ask, serve, mcp, batch, runs, human, experts, fit, learning, gaps, init, doctor):
     module.register(app)
 for entry_point in sorted(entry_points(group="conclave.commands"), key=lambda e: e.name):
     entry_point.load()(app)

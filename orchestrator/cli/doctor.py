@@ -35,6 +35,7 @@ def doctor(as_json: JsonOption = False, config_file: ConfigOption = None) -> Non
     """Check this machine and configuration. Exit code 1 when something does not work."""
     from orchestrator.config import load_config
     from orchestrator.reachable import servers_of
+    from orchestrator.tool_pool import is_tools
     from orchestrator.vllm_pool import is_on_vllm
 
     config = load_config(config_file)
@@ -45,6 +46,9 @@ def doctor(as_json: JsonOption = False, config_file: ConfigOption = None) -> Non
         checks.insert(checks.index(_experts) + 1, _servers)
     if any(is_on_vllm(settings) for settings in (*config.experts, *config.judges)):
         checks.insert(checks.index(_experts) + 1, _engines)
+    if any(is_tools(settings) for settings in config.experts):
+        # First: asked here, they need not be asked by the others.
+        checks.insert(checks.index(_experts), _tools)
     findings = [_guarded(check, config) for check in checks]
     if as_json:
         typer.echo(json.dumps({"findings": [asdict(f) for f in findings]}))
@@ -82,10 +86,12 @@ def _experts(config: Config) -> Finding:
     import asyncio
 
     from experts.local.expert import LocalExpert
+    from experts.tools.expert import ToolExpert
     from experts.vllm.expert import VLLMExpert
     from orchestrator.pool import make_experts
 
-    experts = make_experts(config)
+    everybody = make_experts(config)
+    experts = {n: e for n, e in everybody.items() if not isinstance(e, ToolExpert)}
 
     here = {n: e for n, e in experts.items() if isinstance(e, LocalExpert)}
     on_engines = [n for n, e in experts.items() if isinstance(e, VLLMExpert)]
@@ -100,13 +106,41 @@ def _experts(config: Config) -> Finding:
     if on_engines:
         told.append(f"{len(on_engines)} on engines: {', '.join(on_engines)}")
     told += [f"{len(elsewhere)} are elsewhere: {', '.join(elsewhere)}"] if elsewhere else []
+    told += [f"{n} are tools"] if (n := len(everybody) - len(experts)) else []
     return Finding("experts", "ok", "; ".join(told))
+
+
+def _tools(config: Config) -> Finding:
+    """Asks every tool server anew, and remembers what it says."""
+    from experts.errors import UserError
+    from orchestrator.tool_pool import is_tools, server_name, tools_of
+
+    told: list[str] = []
+    status: Status = "ok"
+    for settings in filter(is_tools, config.experts):
+        name = server_name(settings)
+        try:
+            [found] = tools_of(config, [settings], ask_again=True).values()
+        except UserError as error:
+            status = "problem"
+            told.append(f"{name}: {error}")
+            continue
+        found.server.close()
+        used = [e.tool.name for e in found.experts]
+        unused = len(found.discovered.tools) - len(used)
+        more = f" ({unused} more are not used)" if unused else ""
+        told.append(f"{name} has {', '.join(used) or 'no tools'}{more}")
+        for tool, why in found.discovered.refused.items():
+            status = status if status == "problem" else "warning"
+            told.append(f"{name}.{tool} is refused: {why}")
+    return Finding("tools", status, "; ".join(told))
 
 
 def _engines(config: Config) -> Finding:
     from experts.vllm.expert import VLLMExpert
     from orchestrator.engines_ready import (
         doubts_about,
+        doubts_about_time,
         installed_vllm,
         problems_of,
         summary,
@@ -128,7 +162,12 @@ def _engines(config: Config) -> Finding:
         )
     machine = this_machine(vllm)
     problems = problems_of(settings, machine)
-    doubts = doubts_about(settings, fleet.models, machine)
+    outlooks = [fleet.load_outlook(name) for name in fleet.models]
+    start_s = max(outlook.load_s or 0.0 for outlook in outlooks if outlook)
+    doubts = [
+        *doubts_about(settings, fleet.models, machine),
+        *doubts_about_time(settings, timeout_s=config.limits.timeout_s, start_s=start_s),
+    ]
     if problems or doubts:
         status: Status = "problem" if problems else "warning"
         return Finding("engines", status, ". ".join([vllm, *problems, *doubts]) + ".")
@@ -162,8 +201,8 @@ def _embedder(config: Config) -> Finding:
 def _router(config: Config) -> Finding:
     from experts.errors import NotFitted
     from experts.expert import Pool
-    from orchestrator.conclave import load_fitted
     from orchestrator.pool import make_experts
+    from orchestrator.states import load_fitted
     from skills.embedders import make_embedder
 
     pool = Pool.of(make_experts(config).values())

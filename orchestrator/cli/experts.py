@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from orchestrator.cli.options import ConfigOption, JsonOption
+from orchestrator.cli.output import print_parts
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,40 +22,25 @@ def experts(as_json: JsonOption = False, config_file: ConfigOption = None) -> No
     """List the pool: sizes, prices, and the categories each expert is good at."""
     from experts.errors import NotFitted
     from experts.expert import Pool
-    from orchestrator.conclave import load_fitted
     from orchestrator.config import load_config
     from orchestrator.pool import make_experts
+    from orchestrator.profiles import load_current
+    from orchestrator.roster import expert_rows, success_by_category
     from skills.embedders import make_embedder
 
     config = load_config(config_file)
     pool = Pool.of(make_experts(config).values())
     reason = None
     try:
-        fitted = load_fitted(config, pool, make_embedder(config.embedder))
-        strengths = _strengths(fitted)
+        current = load_current(config, pool, make_embedder(config.embedder))
+        strengths = success_by_category(current.profiles)
     except NotFitted as error:
         strengths, reason = {}, str(error)
-    rows = [
-        {
-            "name": card.name,
-            "kind": card.kind,
-            "description": card.description,
-            "parameters": card.parameters,
-            "memory_bytes": card.memory_bytes,
-            "context_tokens": card.context_tokens,
-            "input_usd_per_mtok": card.prices.input_usd_per_mtok,
-            "output_usd_per_mtok": card.prices.output_usd_per_mtok,
-            "price_source": card.price_source,
-            "success_by_category": strengths.get(card.name, {}),
-        }
-        for card in pool.cards
-    ]
+    rows = expert_rows(pool.cards, strengths)
     if as_json:
         typer.echo(json.dumps({"experts": rows, "fitted": reason is None}))
         return
-    from rich.console import Console
-
-    Console().print(format_pool(rows))
+    print_parts(format_pool(rows))
     if reason:
         typer.echo(reason)
 
@@ -66,6 +52,9 @@ def format_pool(rows: list[dict[str, Any]]) -> Table:
     table = Table(
         "expert", "parameters", "memory", "context", "$/M in", "$/M out", "best at (success)"
     )
+    has_tools = any(row["call_usd"] for row in rows)
+    if has_tools:
+        table.add_column("$/call")
     for row in rows:
         best = sorted(row["success_by_category"].items(), key=lambda kv: -kv[1])[:3]
         table.add_row(
@@ -76,18 +65,6 @@ def format_pool(rows: list[dict[str, Any]]) -> Table:
             f"{row['input_usd_per_mtok']:.3g}",
             f"{row['output_usd_per_mtok']:.3g}",
             ", ".join(f"{name} {p:.0%}" for name, p in best) or row["description"],
+            *([f"{row['call_usd']:.3g}"] if has_tools else []),
         )
     return table
-
-
-def _strengths(fitted: Any) -> dict[str, dict[str, float]]:
-    """Per expert and category, the mean of the skills' posterior means."""
-    profiles = fitted.router.profiles_
-    mean, _ = profiles.posterior()
-    result: dict[str, dict[str, float]] = {}
-    for i, arm in enumerate(profiles.arms):
-        by_category: dict[str, list[float]] = {}
-        for j, category in enumerate(profiles.categories):
-            by_category.setdefault(category, []).append(float(mean[i, j]))
-        result[arm] = {c: round(sum(v) / len(v), 4) for c, v in by_category.items()}
-    return result

@@ -26,6 +26,16 @@ shortcut: true
 
 # Skills under categories, as JSON; the shipped taxonomy when nothing is said.
 # taxonomy: taxonomy.json
+# Who says which skills a question needs: neighbours, descriptors, classifier, or keywords, which an
+# expert is asked for (docs/skills.md).
+# annotator: neighbours
+# keywords:
+#   expert: NAME
+#   passes: 5
+#   temperature: 0.7
+#   max_tokens: 48
+#   max_fit_usd: 1.00      # of one conclave fit
+#   first_step: false      # true asks about every question, too
 
 # Who can be asked.
 experts:
@@ -35,21 +45,29 @@ experts:
   #   description: Good at short summaries.
   #   prices: {input_usd_per_mtok: 0.10, output_usd_per_mtok: 0.40}   # required, never guessed
   #   context_tokens: 4096   # the model's own when nothing is said
+  #   modes: [direct]        # ways of asking it, each an arm: direct, instant, reason, program,
+  #                          # ranked, and those that you write under `modes:`
   #   device: cpu            # or cuda
+  #   tool_format: null      # of tool calls: hermes, json, none; null: as its template tells
   # - kind: vllm             # the same, served by a vLLM that is started when it is needed (below)
   #   name: my-model-on-vllm
   #   folder: models/my-model
+  #   description: Good at code.
   #   base: null             # for a LoRA adapter: the expert of kind vllm that it was made for
   #   prices: {input_usd_per_mtok: 0.10, output_usd_per_mtok: 0.40}   # required
+  #   context_tokens: 4096   # the model's own when nothing is said: often too many to start
   #   args: []               # of its engine, e.g. [--quantization, awq]
   #   guided: true           # response_format, ...; false: its engine can be models that tokenize
   #                          # otherwise, too, without a restart
+  #   modes: [direct]        # as above
+  #   tool_format: null      # as above
   # - kind: openai           # any server that speaks OpenAI's protocol: vLLM, another Conclave, ...
   #   name: my-server
   #   base_url: http://localhost:8001/v1
   #   model: name-of-the-model-there
   #   api_key_env: MY_SERVER_KEY   # the variable's name; keys are never written here
   #   prices: {input_usd_per_mtok: 0.10, output_usd_per_mtok: 0.40}   # required
+  #                          # and, if so, cached_input_usd_per_mtok: 0.01 (input it still has)
   #   max_concurrent: 16     # requests at a time
   #   timeout_s: 600         # of one attempt, where a call has no limit of its own
   #   extra_body: {}         # fields for every request; null leaves one out
@@ -59,6 +77,35 @@ experts:
   #   model: anthropic/claude-haiku-4-5
   #   api_base: null         # the provider's own when nothing is said
   #   # prices: of LiteLLM's table when nothing is said; a model that it does not know needs them
+  # - kind: tools            # tools that come with Conclave; pip install 'conclave-coe[tools]'
+  #   bundled: math          # or units, dates, lists, text, iox
+  #   name: math             # its tools are the experts math.evaluate, math.solve, ...
+  #   prices: {call_usd: 1.25e-7}   # a call; what its seconds cost (below) when nothing is said
+  # - kind: mcp              # any MCP server: docs/tools.md
+  #   name: files
+  #   command: npx           # or `url: https://...`, with `api_key_env` or `headers`
+  #   args: [-y, "@modelcontextprotocol/server-filesystem", /data]
+  #   env: [HOME, LANG, PATH]   # names of variables that it gets, and no others
+  #   cwd: .                 # its working folder
+  #   api_key_env: MY_TOOLS_KEY   # of a URL: sent as bearer
+  #   headers: {X-Team: MY_TEAM}  # of a URL: further headers, from variables
+  #   prices: {call_usd: 0.001}   # dollars a call; required, 0 only for what is really free
+  #   tools: [read_file]     # only these; all when nothing is said
+  #   alone: false           # true, or a list: tools that may answer questions by themselves
+  #   timeout_s: 30          # of a call
+  #   max_result_bytes: 100000
+  #   max_concurrent: 8      # calls of one tool at a time
+  #   max_calls_per_query: 16
+  #   hosts: []              # that arguments may name; any when nothing is said
+  #   paths: [/data]         # that arguments may name; any when nothing is said
+  #   start_s: 60            # to answer after a start
+  #   per_tool: {read_file: {timeout_s: 5}}   # what is otherwise for one tool
+  #   version: ""            # change it when the tools change behind the same description
+  # - kind: human            # a person: questions wait until somebody answers (conclave human)
+  #   name: boss
+  #   call_usd: 2.50         # dollars that an answer costs; required, 0 only if it is free
+  #   deadline_s: 86400      # for an answer, from asking on
+  #   instructions: ""       # shown to whoever answers
 
 # Engines (vLLM) that Conclave starts, watches and stops, for experts of kind vllm and bundled ones
 # with `runs_on: vllm`. A server that you start yourself is an expert of kind openai.
@@ -91,6 +138,10 @@ policies:
   conclave: {fallback_price_usd: 1.0e-3}
   best: {fallback_price_usd: 1.0e-1}
   cheap: {fallback_price_usd: 1.0e-5}
+  # panel: {fallback_price_usd: 1.0e-2, plan: "recruit(k=3)"}   # always this strategy
+
+# Further modes of experts, and what each adds to the prompt.
+# modes: {terse: "Answer in five words at most."}
 
 # What a second of this machine costs: the router's own work and loading models are charged with it.
 host_usd_per_s: 2.5e-5
@@ -100,12 +151,38 @@ limits:
   max_cost_usd: null
   max_calls: 16
   timeout_s: 60              # for each call
-  max_tokens: 96             # of each answer; also the default
+  max_s: null                # for all calls of a question together
+  max_tokens: 96             # of each answer; also the default; tool calls need more, say 1024
+
+# Durable runs (conclave runs) wait for a person's yes before they spend much.
+runs:
+  approval_usd: null         # a plan expected to cost more, or a call that may, waits for a yes
+  approval_deadline_s: 604800  # without a yes by then it is a no
+  resume_at_start: true      # a server goes on with the runs that were left
+
+# What feedback and graders say changes what is believed, at once (docs/learning.md).
+learning:
+  enabled: true
+  half_life_n: 100           # outcomes of an expert after which one counts half
+  prior_n: 20                # outcomes that a fitted rate counts for, at most
+  max_shift: 5               # bound on every change, in log-odds
+  max_feedback_per_caller_day: 5 # of one key, on one expert
+  max_feedback_per_day: 10   # of all keys together, on one expert: anybody can make keys up
+  refit_every_n: null        # fit anew in the background after so many outcomes, e.g. 500
+  keep_fits: 10              # for conclave fit restore
+
+# Ask experts of whom too little is known: off unless usd_per_day and share are above 0.
+exploration:
+  usd_per_day: 0.0
+  share: 0.0                 # of the questions
+  min_sd: 0.04
 
 server:
   host: 127.0.0.1            # anything else can be reached by others
   port: 8000
   max_body_bytes: 1000000
+  idempotency_kept_s: 86400  # so long an answer is given again to its Idempotency-Key
+  allowed_hosts: []          # further names under which agents reach /mcp
 """
 
 
@@ -147,10 +224,21 @@ def init(
             help="Folder of a model, or of a LoRA adapter, for engines that Conclave starts."
         ),
     ] = None,
+    mcp: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An MCP server: a URL, or a command in quotes. It is asked for its tools."
+        ),
+    ] = None,
+    tools: Annotated[
+        list[str] | None,
+        typer.Option(help="Tools that come with Conclave: math, units, dates, lists, text or iox."),
+    ] = None,
     bundled: Annotated[
         bool | None,
         typer.Option(
-            "--bundled/--no-bundled", help="The bundled experts; by default when no other is named."
+            "--bundled/--no-bundled",
+            help="The bundled experts; by default when no other model is named.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
@@ -160,8 +248,7 @@ def init(
     [dim]conclave init --openai http://localhost:8001/v1 --litellm openai/gpt-4o-mini[/dim]
     """
     from experts.errors import UserError
-    from orchestrator.config import LoRARank
-    from orchestrator.config_problems import UNFILLED
+    from orchestrator.config import UNFILLED, LoRARank
     from orchestrator.proposals import Proposals
 
     if path.exists() and not force:
@@ -174,7 +261,12 @@ def init(
     for folder in local or ():
         proposals.add_local(folder, path.parent)
     proposals.add_vllm(vllm or (), path.parent)
-    with_bundled = not proposals.entries if bundled is None else bundled
+    for name in tools or ():
+        proposals.add_tools(name)
+    for way in mcp or ():
+        proposals.add_mcp(way, path.parent)
+    has_others = len(proposals.entries) > proposals.n_tool_servers
+    with_bundled = not has_others if bundled is None else bundled
     if not (with_bundled or proposals.entries):
         raise UserError(
             "That leaves nobody to ask. Name an expert with --openai, --litellm, --local or "

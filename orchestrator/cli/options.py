@@ -14,3 +14,7 @@ ConfigOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, for pipes, and nothing else.")
 ]
+PriceOption = Annotated[
+    float | None,
+    typer.Option("--fallback-price", "-v", help="Dollars that a wrong answer costs you.", min=1e-9),
+]

@@ -42,6 +42,8 @@ def serve(
     from experts.errors import UserError
     from orchestrator.conclave import Conclave
     from orchestrator.config import load_config
+    from orchestrator.learning.history import FitHistory
+    from orchestrator.learning.watch import Watch, fitted_position, start_refit
     from orchestrator.rest.app import create_app
 
     # uvicorn stops when it is asked to, and then raises the signal again. By default the process
@@ -49,6 +51,7 @@ def serve(
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(0))
     config = load_config(config_file)
     host = host or config.server.host
+    config = config.model_copy(update={"server": config.server.model_copy(update={"host": host})})
     port = config.server.port if port is None else port
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -80,9 +83,19 @@ def serve(
         n_loaded = len(conclave.experts) - len(problems)
         typer.echo(f"Ready: {n_loaded} experts loaded in {seconds:.1f} s.")
 
+    watch = None
+    if config.learning.refit_every_n is not None:
+        history = FitHistory(config.data_dir, keep=config.learning.keep_fits)
+        watch = Watch(
+            ledger=conclave.ledger,
+            history=history,
+            every_n=config.learning.refit_every_n,
+            start=lambda: start_refit(config_file),
+            fitted_at=lambda: fitted_position(history, conclave.ledger),
+        )
     server = uvicorn.Server(
         uvicorn.Config(
-            create_app(conclave, config, on_ready=say_ready),
+            create_app(conclave, config, on_ready=say_ready, watch=watch),
             log_level="warning",
             timeout_graceful_shutdown=10,
         )

@@ -7,9 +7,11 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import Any, TypeGuard
 
 from experts.expert import Expert, TellingExpert
-from experts.values import Call, Completion, encodable
+from experts.values import Call, Completion, encodable, failed_completion
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +37,9 @@ async def call_experts(
     groups: dict[str, list[int]] = {}
     for i, call in enumerate(calls):
         groups.setdefault(call.arm.expert, []).append(i)
+    if len(groups) == 1:  # most steps: no task is made for it
+        [name] = groups
+        return await ask_batch(experts[name], calls, record)
     batches = [
         ask_batch(experts[name], [calls[i] for i in rows], record) for name, rows in groups.items()
     ]
@@ -54,28 +59,60 @@ async def ask_batch(
     raise, and nothing of the expert's own.
     """
     batch = _Batch(calls, record, hear)
-    work = asyncio.ensure_future(_asked(expert, calls, batch.take))
-    problem: Exception | None = None
+    problem: BaseException | None = None
+    # In the caller's own task: to make one, and to wait for it, costs as much as all else in a
+    # step. An expert that is cancelled gives its bill and returns, as if nothing had happened, so
+    # whether somebody wanted that is asked of the task.
+    task = asyncio.current_task()
+    if task is None:
+        raise RuntimeError("Experts are asked within a task of asyncio.")
+    n_cancelled = task.cancelling()
+    alarm = _alarm(task, batch, _patience_s(calls))
     try:
-        await asyncio.wait([work], timeout=_patience_s(calls))
-        if not work.done():  # an expert that does not keep its calls' timeouts
-            problem = TimeoutError(f"no answer within {_patience_s(calls):g} s")
-            batch.is_late = True
-            await _stopped(work)
-        work.result()
-    except asyncio.CancelledError:
-        await _stopped(work)
-        if problem is None:  # ourselves, and not the work that came too late
-            raise
-    except Exception as error:  # an expert's bug must not take the query's other experts down
-        if batch.broken is None and problem is None:
-            log.exception("expert %s raised", expert.card.name)
-            problem = error
+        await _asked(expert, calls, batch.take)
+    except (Exception, asyncio.CancelledError) as error:
+        problem = error
+    finally:
+        if alarm is not None:
+            alarm.cancel()
+    if batch.is_late:  # an expert that does not keep its calls' timeouts
+        task.uncancel()
+        problem = TimeoutError(f"no answer within {_patience_s(calls):g} s")
+    if task.cancelling() > n_cancelled:
+        raise asyncio.CancelledError
     if batch.broken is not None:
         raise batch.broken
-    problem = problem or RuntimeError("the expert gave no completion")
-    batch.take([(i, failed(calls[i], problem)) for i in batch.missing])
+    if problem is not None and not batch.is_late:
+        # An expert's bug must not take the query's other experts down.
+        log.error("expert %s raised", expert.card.name, exc_info=problem)
+    if missing := batch.missing:
+        problem = problem or RuntimeError("the expert gave no completion")
+        batch.take([(i, failed_completion(calls[i], said(problem))) for i in missing])
     return [batch.done[i] for i in range(len(calls))]
+
+
+def _alarm(
+    task: asyncio.Task[Any], batch: _Batch, patience_s: float | None
+) -> asyncio.TimerHandle | None:
+    """Cancels the task when patience is at its end."""
+    if patience_s is None:
+        return None
+
+    def ring() -> None:
+        batch.is_late = True
+        task.cancel()
+
+    return asyncio.get_running_loop().call_later(patience_s, ring)
+
+
+def tells_each(expert: Expert) -> TypeGuard[TellingExpert]:
+    """Whether it tells of every call as it ends."""
+    return _tells_each(type(expert))
+
+
+@cache  # looking a protocol up takes as long as the rest of a step
+def _tells_each(kind: type[Expert]) -> bool:
+    return issubclass(kind, TellingExpert)
 
 
 class _Batch:
@@ -91,11 +128,13 @@ class _Batch:
 
     @property
     def missing(self) -> list[int]:
-        return [i for i in range(self._n) if i not in self.done]
+        done = self.done
+        return [] if len(done) == self._n else [i for i in range(self._n) if i not in done]
 
     def take(self, told: Sequence[Numbered]) -> None:
-        heard = [(i, storable(c)) for i, c in told if i not in self.done]
-        fresh = [(i, _late(c) if self.is_late else c) for i, c in heard]
+        fresh = [(i, storable(c)) for i, c in told if i not in self.done]
+        if self.is_late:
+            fresh = [(i, _late(c)) for i, c in fresh]
         if not fresh:
             return
         try:
@@ -108,44 +147,68 @@ class _Batch:
 
 
 async def _asked(expert: Expert, calls: Sequence[Call], take: Hear) -> None:
-    if isinstance(expert, TellingExpert):
+    if tells_each(expert):
         await expert.complete_each(calls, lambda i, completion: take([(i, completion)]))
     else:
         take(list(enumerate(await expert.complete(calls))))
 
 
-async def _stopped(work: asyncio.Future[None]) -> None:
-    """Cancel the work, and wait for its bill."""
-    work.cancel()
-    await asyncio.gather(work, return_exceptions=True)
-
-
 def storable(completion: Completion) -> Completion:
     """The completion itself, or a failed one in the place of what no ledger can hold: it would take
-    the rest of its batch with it."""
-    usage = completion.usage
-    tokens = usage.input_tokens, usage.output_tokens, completion.n_batch
-    money_and_time = completion.cost_usd, completion.latency_s, completion.load_s
+    the rest of its batch with it. What was paid stays on the bill where its numbers are sound."""
     try:
-        for text in (completion.text, completion.answer, completion.error or ""):
-            encodable(text)
-        if not all(0 <= n <= _MOST_TOKENS for n in tokens):
-            raise ValueError(f"it counts {usage.input_tokens} and {usage.output_tokens} tokens")
-        if not all(0 <= x < math.inf for x in money_and_time):
-            raise ValueError(f"it costs {completion.cost_usd} $ and took {completion.latency_s} s")
+        _check_numbers(completion)
     except ValueError as error:
-        log.error("expert %s: a completion is no good: %s", completion.call.arm, error)
-        return replace(failed(completion.call, error), stood_in_for=completion.stood_in_for)
+        return _no_good(completion, error)
+    try:
+        _check_texts(completion)
+    except ValueError as error:
+        return replace(
+            _no_good(completion, error),
+            usage=completion.usage,
+            cost_usd=completion.cost_usd,
+            latency_s=completion.latency_s,
+            load_s=completion.load_s,
+            n_batch=completion.n_batch,
+        )
     if completion.logprob is not None and not math.isfinite(completion.logprob):
         return replace(completion, logprob=None)
     return completion
 
 
+def _check_numbers(completion: Completion) -> None:
+    """Raises ValueError."""
+    usage = completion.usage
+    for n in (usage.input_tokens, usage.output_tokens, usage.cached_tokens, completion.n_batch):
+        if not 0 <= n <= _MOST_TOKENS:
+            raise ValueError(f"it counts {usage.input_tokens} and {usage.output_tokens} tokens")
+    for x in (completion.cost_usd, completion.latency_s, completion.load_s):
+        if not 0 <= x < math.inf:
+            raise ValueError(f"it costs {completion.cost_usd} $ and took {completion.latency_s} s")
+
+
+def _check_texts(completion: Completion) -> None:
+    """Raises ValueError."""
+    for text in (completion.text, completion.answer, completion.error or ""):
+        encodable(text)
+    for call in completion.tool_calls:
+        encodable(call.id + call.name + call.arguments)
+
+
+def _no_good(completion: Completion, error: ValueError) -> Completion:
+    log.error("expert %s: a completion is no good: %s", completion.call.arm, error)
+    lost = failed_completion(completion.call, said(error))
+    return replace(lost, stood_in_for=completion.stood_in_for)
+
+
 def _patience_s(calls: Iterable[Call]) -> float | None:
     """How long a batch may take; experts keep timeouts themselves, so they get a little more."""
-    timeouts = [c.timeout_s for c in calls]
-    known = [t for t in timeouts if t is not None]
-    return max(known) + _GRACE_S if len(known) == len(timeouts) else None
+    longest_s = 0.0
+    for call in calls:
+        if call.timeout_s is None:
+            return None
+        longest_s = max(longest_s, call.timeout_s)
+    return longest_s + _GRACE_S
 
 
 def _late(completion: Completion) -> Completion:
@@ -157,11 +220,6 @@ def _late(completion: Completion) -> Completion:
     )
 
 
-def failed(call: Call, error: Exception) -> Completion:
-    """The completion of a call whose expert raised."""
-    return Completion(
-        call=call,
-        finish_reason="error",
-        error=f"{type(error).__name__}: {error}",
-        error_code="failed",
-    )
+def said(error: BaseException) -> str:
+    """What an expert raised, in one line."""
+    return f"{type(error).__name__}: {error}"

@@ -10,21 +10,28 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 
 from experts.expert import Expert
-from experts.values import Call, Completion, Delta, Usage
+from experts.values import Call, Completion, Delta, Usage, failed_completion
 from orchestrator.answer import Answer
-from orchestrator.drivers.calling import Experts, Recorder, call_experts, failed, storable
+from orchestrator.drivers.calling import Experts, Recorder, call_experts, said, storable
 from orchestrator.drivers.run import Run
 
 log = logging.getLogger(__name__)
 
+OnAsked = Callable[[Sequence[Call]], None]
 
-async def run_live(run: Run, experts: Experts, record: Recorder) -> Answer:
-    """Run to the answer."""
+
+async def run_live(
+    run: Run, experts: Experts, record: Recorder, *, on_asked: OnAsked = lambda calls: None
+) -> Answer:
+    """Run to the answer. ``on_asked`` is told of calls that are about to be made."""
     try:
         while run.answer is None:
+            # Experts that never wait must not keep everybody else waiting, nor a strategy that
+            # never ends from being stopped.
+            await asyncio.sleep(0)
+            on_asked(run.pending)
             run.send(await call_experts(run.pending, experts, record))
     finally:
         run.close()
@@ -93,7 +100,7 @@ async def _stream_call(
 async def _listen(
     call: Call, expert: Expert, record: Recorder, tell: Callable[[Delta | Completion], None]
 ) -> None:
-    text, usage = "", Usage()
+    text, usage, prices = "", Usage(), expert.card.prices
     completion: Completion | None = None
     try:
         async with aclosing(expert.stream(call)) as pieces:
@@ -104,17 +111,17 @@ async def _listen(
                     text, usage = text + piece.text, piece.usage
                     tell(piece)
     except asyncio.CancelledError:  # an expert that does not hand over its bill: what is known
-        cost = expert.card.prices.cost_usd(usage)
+        cost = prices.cost_usd(usage)
         completion = Completion(
             call=call, text=text, usage=usage, cost_usd=cost, finish_reason="cancelled"
         )
     except Exception as error:
         log.exception("expert %s raised while streaming", expert.card.name)
-        cost = expert.card.prices.cost_usd(usage)
-        completion = replace(failed(call, error), text=text, usage=usage, cost_usd=cost)
+        cost = prices.cost_usd(usage)
+        completion = failed_completion(call, said(error), text=text, usage=usage, cost_usd=cost)
     if completion is None:
-        silence = RuntimeError("the stream ended without a completion")
-        completion = replace(failed(call, silence), text=text, usage=usage)
+        silence, cost = "the stream ended without a completion", prices.cost_usd(usage)
+        completion = failed_completion(call, silence, text=text, usage=usage, cost_usd=cost)
     completion = storable(completion)
     record([completion])
     tell(completion)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from experts.expert import Pool
-from experts.values import Call, Completion, Limits
+from experts.values import NO_LIMITS, Call, Completion, Limits, failed_completion
 from orchestrator.answer import Answer
 from orchestrator.strategies.base import Steps
 
@@ -19,8 +19,10 @@ class Run:
     until there is an ``answer``.
 
     The caller's limits are kept here, so that no strategy and no driver can forget them: a call
-    past a limit comes back to the strategy as failed, unasked and unpaid. One whose completion is
-    known already, because a process that was killed had paid for it, is not made again.
+    past a limit comes back to the strategy as failed, unasked and unpaid. So is the history: the
+    answer carries every completion that led to it, whoever of strategy and aggregator asked. One
+    whose completion is known already, because a process that was killed had paid for it, is not
+    made again.
     """
 
     def __init__(
@@ -34,9 +36,12 @@ class Run:
         if limits.max_cost_usd is not None and pool is None:
             raise ValueError("A limit on dollars cannot be kept without the pool's prices.")
         self._steps, self._limits, self._pool, self._recall = steps, limits, pool, recall
+        self._is_limited = limits != NO_LIMITS
         self._calls: list[Call] = []
         self._settled: dict[int, Completion] = {}
-        self._reserved_usd, self._n_calls = 0.0, 0
+        self._spent_usd, self._reserved_usd = 0.0, 0.0
+        self._n_calls, self._spent_s = 0, 0.0
+        self._heard: list[Completion] = []
         self.made: list[Completion] = []
         """Completions so far, without those that a limit refused."""
         self.pending: list[Call] = []
@@ -56,23 +61,30 @@ class Run:
 
     def _advance(self, reply: Sequence[Completion] | None) -> None:
         while True:
-            self.made += [c for c in reply or () if c.error_code != "over_limit"]
+            if reply:
+                made = [c for c in reply if c.error_code != "over_limit"]
+                self._heard += reply
+                self.made += made
+                self._spent_usd += sum([c.cost_usd for c in made])
+                self._spent_s += max([c.latency_s for c in reply])
             try:
                 # A fresh generator takes None; typing cannot say so.
                 self._calls = list(self._steps.send(reply))  # type: ignore[arg-type]
             except StopIteration as stop:
-                self.answer, self.pending = stop.value, []
+                self.answer, self.pending = stop.value.with_history(tuple(self._heard)), []
                 return
             if not self._calls:
                 raise RuntimeError("A strategy yielded no calls; it must yield some or return.")
             self._settled, self._reserved_usd = {}, 0.0
             for i, asked in enumerate(self._calls):
-                call = self._with_affordable_stand_ins(asked)
+                call = self._in_mode(asked)
+                if self._is_limited:
+                    call = self._with_affordable_stand_ins(self._in_time(call))
                 if known := self._recall(call):
                     self._settled[i] = known
                     self._reserved_usd += known.cost_usd
-                elif reason := self._limit_hit(call):
-                    self._settled[i] = _refusal(call, reason)
+                elif self._is_limited and (reason := self._limit_hit(call)):
+                    self._settled[i] = failed_completion(call, reason, "over_limit")
                     continue
                 else:
                     self._calls[i] = self._with_allowance(call)
@@ -81,6 +93,17 @@ class Run:
             if self.pending:
                 return
             reply = list(self._settled.values())
+
+    def _in_mode(self, call: Call) -> Call:
+        """The call in the words of its arm's mode: the one place where a mode becomes a prompt."""
+        return call if self._pool is None else self._pool.in_mode(call)
+
+    def _in_time(self, call: Call) -> Call:
+        """The call with no more time than is left of the limit on all of them."""
+        if self._limits.max_s is None:
+            return call
+        left_s = max(0.0, self._limits.max_s - self._spent_s)
+        return replace(call, timeout_s=min(left_s, call.timeout_s or left_s))
 
     def _with_affordable_stand_ins(self, call: Call) -> Call:
         """A limit that allows the call itself must not refuse it for a dear stand-in."""
@@ -94,7 +117,7 @@ class Run:
         """Of the limit, neither spent nor reserved."""
         if self._limits.max_cost_usd is None:
             return None
-        return self._limits.max_cost_usd - sum(c.cost_usd for c in self.made) - self._reserved_usd
+        return self._limits.max_cost_usd - self._spent_usd - self._reserved_usd
 
     def _with_allowance(self, call: Call) -> Call:
         """The call with what was reserved for it, so that its retries do not pass the limit."""
@@ -106,11 +129,15 @@ class Run:
         """Why this call must not be made. Its dollars are bounded before it is made and reserved
         while it runs: a limit that is looked at afterwards is none."""
         limits = self._limits
+        if limits.experts is not None and call.arm.expert not in limits.experts:
+            return f"{call.arm} may not be asked: the caller allows others only"
         if limits.max_calls is not None and self._n_calls >= limits.max_calls:
             return f"the limit of {limits.max_calls} calls is reached"
+        if limits.max_s is not None and self._spent_s >= limits.max_s:
+            return f"the limit of {limits.max_s:g} s is reached"
         if limits.max_cost_usd is not None and self._pool is not None:
             most = self._pool.most_usd(call)
-            spent = sum(c.cost_usd for c in self.made) + self._reserved_usd
+            spent = self._spent_usd + self._reserved_usd
             if spent + most > limits.max_cost_usd:
                 return (
                     f"the limit of {limits.max_cost_usd:.3g} $ is too little for {call.arm}, which "
@@ -118,7 +145,3 @@ class Run:
                 )
             self._reserved_usd += most
         return None
-
-
-def _refusal(call: Call, reason: str) -> Completion:
-    return Completion(call=call, finish_reason="error", error=reason, error_code="over_limit")

@@ -6,7 +6,8 @@ of cascades load each expert as often as there are waves, not queries. Experts t
 call as it ends (``TellingExpert``) are asked at once, and no query waits for another's slow call.
 
 Queries need not be there all at once: so many are in flight, and more are taken in as some are
-answered. Memory is bounded by that, however long the file that they come from.
+answered. Memory is bounded by that, however long the file that they come from. When there are no
+more, experts that plan ahead (``PlanningExpert``) are told.
 """
 
 from __future__ import annotations
@@ -19,17 +20,28 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any, cast
 
-from experts.expert import TellingExpert
+from experts.expert import PlanningExpert
 from experts.values import Call, Completion
 from orchestrator.answer import Answer
-from orchestrator.drivers.calling import Experts, Numbered, Recorder, ask_batch
+from orchestrator.drivers.calling import Experts, Numbered, Recorder, ask_batch, tells_each
 from orchestrator.drivers.run import Run
 
 _PIECE = 256
 """Calls; as many as a local expert decodes together."""
 
-More = Callable[[int], Awaitable[Sequence[Run]]]
-"""At most so many further runs; none when there are no more."""
+
+@dataclass(frozen=True, slots=True)
+class Helping:
+    """Further runs."""
+
+    runs: Sequence[Run]
+    is_last: bool
+    """There are no more."""
+
+
+More = Callable[[int], Awaitable[Helping]]
+"""At most so many further runs. As few as none, though there are more, only while others are under
+way: it is then asked again when one of these is answered."""
 MayAsk = Callable[[Sequence[Call]], bool]
 """Whether these calls may be made now; a run for which they may not is held back."""
 
@@ -44,8 +56,8 @@ async def run_wave(
     """Answers of all runs, in order. ``on_progress`` is told how many are answered."""
     coming = iter(runs)
 
-    async def more(n: int) -> list[Run]:
-        return list(islice(coming, n))
+    async def more(n: int) -> Helping:
+        return Helping(list(islice(coming, n)), is_last=True)
 
     n_answered = 0
     async with aclosing(run_waves(more, experts, record, in_flight=len(runs))) as answered:
@@ -71,15 +83,16 @@ async def run_waves(
     they spent.
     """
     flow = _Flow(experts, record, may_ask)
-    is_taking_in = is_exhausted = False
+    is_taking_in = is_exhausted = is_full = False
     try:
         while True:
             room = in_flight - len(flow.going)
             # In large helpings: deciding, too, is cheaper for many queries together.
-            is_worth_it = not flow.going or room >= max(1, in_flight // 4)
+            is_worth_it = not flow.going or (room >= max(1, in_flight // 4) and not is_full)
             if is_worth_it and not (is_taking_in or is_exhausted or flow.held):
                 is_taking_in = True
                 flow.start(_taken_in(more, room))
+            flow.expect_more(not is_exhausted or bool(flow.held))
             flow.ask(with_wave=not is_taking_in)
             if not flow.n_under_way:
                 return
@@ -88,9 +101,11 @@ async def run_waves(
                 if isinstance(event, Exception):
                     raise event
                 if isinstance(event, _Came):
-                    is_taking_in, is_exhausted = False, not event.runs
+                    is_taking_in, is_exhausted = False, event.helping.is_last
+                    is_full = not event.helping.runs
                 answered += flow.answered_by(event)
             if answered:
+                is_full = False
                 yield answered
     finally:
         await flow.stop()
@@ -113,7 +128,7 @@ _Place = tuple[_Going, int, Call]
 class _Came:
     """Further runs were taken in."""
 
-    runs: Sequence[Run]
+    helping: Helping
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +163,7 @@ class _Flow:
         self.n_under_way = 0
         """Tasks whose last event has not been seen."""
         self._n_in_wave = 0
+        self._expects_more = True
         self._waiting: dict[str, list[_Place]] = {}
         self._events: asyncio.Queue[_Event] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -178,7 +194,7 @@ class _Flow:
             return
         self.n_under_way -= 1
         if isinstance(event, _Came):
-            for run in event.runs:
+            for run in event.helping.runs:
                 yield from self._admitted(run)
         elif isinstance(event, _Ended) and event.in_wave:
             self._n_in_wave -= 1
@@ -190,13 +206,23 @@ class _Flow:
             self._line_up(self.held.popleft())
         with_wave = with_wave and not self._n_in_wave
         for name in list(self._waiting):
-            in_wave = not isinstance(self._experts[name], TellingExpert)
+            in_wave = not tells_each(self._experts[name])
             if with_wave or not in_wave:
                 self._n_in_wave += in_wave
                 self.start(self._asked(name, self._waiting.pop(name), in_wave))
 
+    def expect_more(self, more: bool) -> None:
+        """Tell experts that plan ahead whether runs may come beyond those that are going."""
+        if more == self._expects_more:
+            return
+        self._expects_more = more
+        for expert in self._experts.values():
+            if isinstance(expert, PlanningExpert):
+                expert.expect_more(more)
+
     async def stop(self) -> None:
         """Stop the experts, wait for their bills, and abandon what has no answer."""
+        self.expect_more(True)  # of whoever asks next
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

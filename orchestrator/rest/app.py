@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -17,15 +18,20 @@ from starlette.types import Receive
 
 from experts.errors import UnknownExpert
 from experts.values import Query
-from orchestrator.conclave import Conclave, raise_if_failed
+from orchestrator.conclave import Conclave
 from orchestrator.config import Config
 from orchestrator.decision import Result
-from orchestrator.queries import choices, new_query_id
+from orchestrator.failures import raise_if_failed
+from orchestrator.learning.showing import learning_facts
+from orchestrator.learning.watch import Watch
+from orchestrator.mcp.http import MCPOverHTTP
+from orchestrator.queries import caller_digest, choices, new_query_id
 from orchestrator.rest import errors
 from orchestrator.rest.body_limit import BodyLimit
-from orchestrator.rest.chat import completion_body, kept_sse, sse
+from orchestrator.rest.chat import Stamp, completion_body, kept_sse, sse
 from orchestrator.rest.errors import error_body
 from orchestrator.rest.idempotency import REPLAYED, Kept, Key, Keys, key_of
+from orchestrator.rest.runs import RunsAtWork, add_runs
 from orchestrator.rest.schemas import ChatRequest, FeedbackRequest, RouteRequest, to_query
 from orchestrator.rest.under_way import Tasks, UnderWay
 from orchestrator.warm import warm
@@ -36,6 +42,9 @@ _T = TypeVar("_T")
 
 _CLIENT_CLOSED = 499
 """nginx's status for a client that went away; nobody reads it but the access log."""
+
+_LOOK_S = 1.0
+"""Between looks for outcomes that others recorded, and for other fitted states."""
 
 _BILLS_S = 5.0
 """For what a server that stops has cut short to be written down."""
@@ -54,19 +63,39 @@ class _Readiness:
 
 
 def create_app(
-    conclave: Conclave, config: Config, *, on_ready: OnReady = lambda problems: None
+    conclave: Conclave,
+    config: Config,
+    *,
+    on_ready: OnReady = lambda problems: None,
+    watch: Watch | None = None,
 ) -> FastAPI:
     """The application. Warming up starts with it; ``on_ready`` and ``/readyz`` say when it is
-    done."""
+    done. watch: starts refits that are due."""
     readiness = _Readiness()
     under_way: Tasks = set()
+    mcp = MCPOverHTTP(conclave, config)
+    runs = RunsAtWork(conclave, config)
+
+    async def begin() -> None:
+        await _warm_up(conclave, readiness, on_ready)
+        # Not before: what was left has waited, and those who ask now are kept waiting by it.
+        await runs.go_on_with_left()
+        await runs.keep_going_on()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(_warm_up(conclave, readiness, on_ready))
-        yield
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        tasks = [
+            asyncio.create_task(begin()),
+            asyncio.create_task(_keep_learning(conclave, watch)),
+        ]
+        async with mcp.running():
+            yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if watch is not None:
+            watch.stop()
+        await runs.close()
         if under_way:  # uvicorn has cancelled them, and does not wait
             await asyncio.wait(under_way, timeout=_BILLS_S)
         conclave.ledger.close()
@@ -81,7 +110,9 @@ def create_app(
     app.add_middleware(BodyLimit, max_bytes=config.server.max_body_bytes)
     errors.install(app)
     _add_answering(app, conclave, config)
+    add_runs(app, config, runs)
     _add_facts(app, conclave, readiness)
+    app.router.routes.append(mcp.route)
     return app
 
 
@@ -96,14 +127,27 @@ async def _warm_up(conclave: Conclave, readiness: _Readiness, on_ready: OnReady)
         readiness.problems = {"conclave": f"{type(error).__name__}: {error}"}
 
 
+async def _keep_learning(conclave: Conclave, watch: Watch | None) -> None:
+    """What other processes recorded and fitted, this one notices."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        try:
+            await asyncio.to_thread(conclave.learn)
+            if watch is not None:
+                await asyncio.to_thread(watch.look)
+        except Exception:  # answering goes on with what is known
+            log.exception("learning failed")
+
+
 def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
-    keys = Keys(conclave.ledger)
+    keys = Keys(conclave.ledger, kept_s=config.server.idempotency_kept_s)
 
     @app.post("/v1/chat/completions", tags=["OpenAI"])
     async def chat_completions(
         body: ChatRequest,
         request: Request,
         idempotency_key: Annotated[str | None, Header()] = None,
+        authorization: Annotated[str | None, Header()] = None,
     ) -> Response:
         """Answer a conversation. ``model`` is ``conclave``, a policy or an expert's name. Asked
         again with the same ``Idempotency-Key``, it gives the same answer and costs nothing."""
@@ -114,7 +158,9 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
             return JSONResponse(
                 error_body(message, "invalid_request_error", "invalid_value", "max_tokens"), 400
             )
-        key = None if idempotency_key is None else key_of(idempotency_key, body)
+        key = None
+        if idempotency_key is not None:
+            key = key_of(idempotency_key, body, authorization)
         ids = [query.query_id, *(new_query_id() for _ in range(1, body.n))]
         if key is not None:
             ids = [key.query_id, *(f"{key.query_id}.{i}" for i in range(1, body.n))]
@@ -125,7 +171,12 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
         async def answered() -> dict[str, Any]:
             results = await asyncio.gather(
                 *(
-                    conclave.answer(q, body.target, source="serve", recalls=key is not None)
+                    conclave.answer(
+                        q,
+                        body.target,
+                        source="serve",
+                        recalls_since_s=None if key is None else keys.since_s,
+                    )
                     for q in choices(query, ids)
                 )
             )
@@ -144,10 +195,14 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
         body: ChatRequest, query: Query, key: Key | None, receive: Receive
     ) -> Response:
         pieces: AsyncGenerator[Any] = conclave.stream(
-            query, body.target, source="serve", recalls=key is not None
+            query,
+            body.target,
+            source="serve",
+            recalls_since_s=None if key is None else keys.since_s,
         )
+        stamp = Stamp()
         if key is not None:
-            pieces = keys.once_streamed(key, body.model, pieces)
+            pieces = keys.once_streamed(key, body.model, stamp, pieces)
         first = await _first_piece(pieces, receive)
         if first is None:
             return Response(status_code=_CLIENT_CLOSED)
@@ -156,7 +211,7 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
             await pieces.aclose()
             events = kept_sse(first.body, include_usage=usage)
             return StreamingResponse(events, headers=REPLAYED, media_type="text/event-stream")
-        events = sse(body.model, _chained(first, pieces), include_usage=usage)
+        events = sse(body.model, stamp, _chained(first, pieces), include_usage=usage)
         return StreamingResponse(events, media_type="text/event-stream")
 
     @app.post("/v1/route", tags=["Conclave"])
@@ -167,14 +222,21 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
         return decision.explain()
 
     @app.post("/v1/feedback", tags=["Conclave"])
-    async def feedback(body: FeedbackRequest) -> Response:
-        """Say whether an answer was right; the ledger keeps it."""
-        if conclave.ledger.add_feedback(body.decision_id, body.verdict, body.comment):
-            return JSONResponse({"decision_id": body.decision_id, "recorded": True})
-        message = f"There is no decision {body.decision_id!r} in the ledger."
-        return JSONResponse(
-            error_body(message, "invalid_request_error", "unknown_decision", "decision_id"), 404
-        )
+    async def feedback(
+        body: FeedbackRequest, authorization: Annotated[str | None, Header()] = None
+    ) -> Response:
+        """Say whether an answer was right; the ledger keeps it, and the next decisions know it."""
+        caller = caller_digest(authorization)
+        try:
+            await asyncio.to_thread(
+                conclave.feedback, body.decision_id, body.verdict, body.comment, caller=caller
+            )
+        except sqlite3.OperationalError as error:
+            message = f"The ledger cannot be written now ({error}); send it again in a moment."
+            return JSONResponse(
+                error_body(message, "server_error", "ledger_busy"), 503, {"retry-after": "1"}
+            )
+        return JSONResponse({"decision_id": body.decision_id, "recorded": True})
 
 
 def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
@@ -196,6 +258,11 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
             raise UnknownExpert(name, known, what="model (policy or expert)")
         return _model(name, "expert" if name in conclave.experts else "conclave", started)
 
+    @app.get("/v1/learning", tags=["Operations"])
+    async def learning() -> dict[str, Any]:
+        """What outcomes since the fit say of each expert, and what exploring has cost today."""
+        return await asyncio.to_thread(learning_facts, conclave)
+
     @app.get("/healthz", tags=["Operations"])
     async def healthz() -> dict[str, str]:
         """The process is alive."""
@@ -203,10 +270,15 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
 
     @app.get("/readyz", tags=["Operations"])
     async def readyz() -> Response:
-        """Experts and embedder are loaded; 503 until then, or when no expert can be."""
+        """Experts and embedder are loaded; 503 until then, or when no expert can be. Experts that
+        have changed, and a ledger that cannot be read, are told under ``learning``."""
         problems = readiness.problems
         if readiness.ready:
-            return JSONResponse({"status": "ready", "problems": problems})
+            learner = conclave.learner
+            facts = await asyncio.to_thread(learner.facts) if learner else {}
+            told = {k: facts[k] for k in ("drift", "problem") if facts.get(k)}
+            learning = {"learning": told} if told else {}
+            return JSONResponse({"status": "ready", "problems": problems, **learning})
         status = "failed" if problems else "warming up"
         return JSONResponse({"status": status, "problems": problems}, 503)
 

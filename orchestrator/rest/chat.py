@@ -6,27 +6,41 @@ import json
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
 from experts.errors import ConclaveError
-from experts.values import Delta
-from orchestrator.conclave import raise_if_failed
+from experts.tool_calls import openai_tool_calls
+from experts.values import Completion, Delta
 from orchestrator.decision import Result
+from orchestrator.failures import raise_if_failed
 from orchestrator.rest.errors import describe, error_body
 
 ABSTAINED = "Nobody was asked: this question is left to your fallback."
 
 
-def completion_body(model: str, results: Sequence[Result]) -> dict[str, Any]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stamp:
+    """What a response is known by, streamed or whole, however often it is given."""
+
+    id: str = field(default_factory=lambda: f"chatcmpl-{uuid4().hex[:24]}")
+    created: int = field(default_factory=lambda: int(time.time()))
+    """Unix seconds."""
+
+
+def completion_body(
+    model: str, results: Sequence[Result], stamp: Stamp | None = None
+) -> dict[str, Any]:
     """A ``chat.completion`` with one choice a result. Usage and bill are sums over every call made;
-    with several choices each has its own ``conclave`` object, too."""
+    with several choices each has its own ``conclave`` object, too. stamp: None makes one."""
+    stamp = stamp or Stamp()
     for result in results:
         raise_if_failed(result.answer)
     return {
-        "id": _new_id(),
+        "id": stamp.id,
         "object": "chat.completion",
-        "created": int(time.time()),
+        "created": stamp.created,
         "model": model,
         "choices": [
             {
@@ -81,13 +95,13 @@ def conclave_object(result: Result) -> dict[str, Any]:
 
 
 async def sse(
-    model: str, pieces: AsyncGenerator[Delta | Result], *, include_usage: bool
+    model: str, stamp: Stamp, pieces: AsyncGenerator[Delta | Result], *, include_usage: bool
 ) -> AsyncGenerator[str]:
     """Server-sent events of ``chat.completion.chunk`` objects, ended by ``[DONE]``."""
     base = {
-        "id": _new_id(),
+        "id": stamp.id,
         "object": "chat.completion.chunk",
-        "created": int(time.time()),
+        "created": stamp.created,
         "model": model,
     }
 
@@ -110,7 +124,10 @@ async def sse(
                     error = error_body(message, "server_error", "answer_broken_off")
                     yield _data({**error, "conclave": conclave_object(piece)})
                     continue
+                final: dict[str, Any] = {}
                 final = {"refusal": _refusal(piece)} if piece.answer.abstained else {}
+                if calls := openai_tool_calls(piece.answer.tool_calls):
+                    final["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
                 yield event(choice(final, _finish_reason(piece)), conclave=conclave_object(piece))
                 if include_usage:
                     yield event([], usage=_usage([piece]))
@@ -123,6 +140,8 @@ async def kept_sse(body: dict[str, Any], *, include_usage: bool) -> AsyncGenerat
     """A whole ``chat.completion`` as server-sent events: what was said before is said at once."""
     [said] = body["choices"]
     parts = {k: v for k, v in said["message"].items() if v is not None}
+    if "tool_calls" in parts:
+        parts["tool_calls"] = [{"index": i, **c} for i, c in enumerate(parts["tool_calls"])]
     base = {k: body[k] for k in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
     choice = {"index": 0, "delta": parts, "finish_reason": None, "logprobs": None}
     yield _data({**base, "choices": [choice]})
@@ -140,7 +159,11 @@ def _data(event: dict[str, Any]) -> str:
 def _content(result: Result) -> dict[str, Any]:
     if result.answer.abstained:
         return {"content": None, "refusal": _refusal(result)}
-    return {"content": result.answer.text, "refusal": None}
+    answer = result.answer
+    if answer.tool_calls:
+        calls = openai_tool_calls(answer.tool_calls)
+        return {"content": answer.text or None, "refusal": None, "tool_calls": calls}
+    return {"content": answer.text, "refusal": None}
 
 
 def _refusal(result: Result) -> str:
@@ -149,22 +172,36 @@ def _refusal(result: Result) -> str:
 
 def _logprobs(result: Result) -> dict[str, Any] | None:
     """Of the tokens, where they were asked for and the expert told."""
-    told = [c.token_logprobs for c in result.answer.completions if c.token_logprobs]
-    return {"content": json.loads(told[0]), "refusal": None} if told else None
+    shown = _shown(result)
+    if shown is None or not shown.token_logprobs:
+        return None
+    return {"content": json.loads(shown.token_logprobs), "refusal": None}
 
 
 def _finish_reason(result: Result) -> str:
     """``length`` when the shown completion was cut off."""
-    shown = [c for c in result.answer.completions if c.text == result.answer.text]
-    return "length" if shown and shown[0].finish_reason == "length" else "stop"
+    shown = _shown(result)
+    if shown is not None and shown.finish_reason == "length":
+        return "length"
+    return "tool_calls" if result.answer.tool_calls else "stop"
 
 
-def _usage(results: Sequence[Result]) -> dict[str, int]:
+def _shown(result: Result) -> Completion | None:
+    """Whose text is the answer's."""
+    said = result.answer
+    return next(
+        (c for c in said.completions if (c.text, c.answer) == (said.text, said.answer)), None
+    )
+
+
+def _usage(results: Sequence[Result]) -> dict[str, Any]:
     calls = [c for r in results for c in r.answer.completions]
     asked = sum(c.usage.input_tokens for c in calls)
     said = sum(c.usage.output_tokens for c in calls)
-    return {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said}
-
-
-def _new_id() -> str:
-    return f"chatcmpl-{uuid4().hex[:24]}"
+    cached = sum(c.usage.cached_tokens for c in calls)
+    return {
+        "prompt_tokens": asked,
+        "completion_tokens": said,
+        "total_tokens": asked + said,
+        "prompt_tokens_details": {"cached_tokens": cached},
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -18,16 +19,20 @@ from experts.errors import (
     KeyReused,
     LimitReached,
     NotFitted,
+    RunBusy,
+    UnknownDecision,
     UnknownExpert,
+    UnknownName,
     UserError,
     did_you_mean,
 )
+from orchestrator.rest.messages import ChatMessage
 from orchestrator.rest.schemas import (
-    ChatMessage,
     ChatRequest,
     Extension,
     FeedbackRequest,
     RouteRequest,
+    RunRequest,
 )
 
 log = logging.getLogger(__name__)
@@ -36,6 +41,9 @@ _SHOWN_CHARS = 80
 _KNOWN: tuple[tuple[type[ConclaveError], int, str, str], ...] = (
     (UnknownExpert, 404, "invalid_request_error", "model_not_found"),
     (ContextTooLong, 400, "invalid_request_error", "context_length_exceeded"),
+    (UnknownDecision, 404, "invalid_request_error", "unknown_decision"),
+    (UnknownName, 404, "invalid_request_error", "not_found"),
+    (RunBusy, 409, "invalid_request_error", "run_busy"),
     (KeyReused, 422, "invalid_request_error", "idempotency_key_reused"),
     (LimitReached, 400, "invalid_request_error", "limit_reached"),
     (NotFitted, 503, "server_error", "router_not_fitted"),
@@ -54,7 +62,8 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
     """Status and body for an error; what is not ours is logged and not shown."""
     for kind, status, type_, code in _KNOWN:
         if isinstance(error, kind):
-            return status, error_body(str(error), type_, code)
+            param = "decision_id" if isinstance(error, UnknownDecision) else None
+            return status, error_body(str(error), type_, code, param)
     log.exception("unexpected error", exc_info=error)
     return 500, error_body("Internal error; the server's log has it.", "server_error", "internal")
 
@@ -90,6 +99,7 @@ _BODIES: dict[str, type[BaseModel]] = {
     "/v1/chat/completions": ChatRequest,
     "/v1/route": RouteRequest,
     "/v1/feedback": FeedbackRequest,
+    "/v1/runs": RunRequest,
 }
 
 
@@ -102,12 +112,19 @@ def _explain(error: RequestValidationError, request: Request) -> tuple[str, str 
     if problem["type"] == "json_invalid":
         reason = problem.get("ctx", {}).get("error", "")
         return f"The body is not valid JSON: {reason}.", None, "invalid_json"
-    place = [str(p) for p in problem["loc"] if p != "body"]
-    if problem["type"] == "missing" and not place:
+    if problem["type"] == "missing" and problem["loc"] == ("body",):
         return "The body is empty; send JSON.", None, "invalid_json"
+    return explain_problem(problem, _BODIES.get(request.url.path, ChatRequest))
+
+
+def explain_problem(
+    problem: Mapping[str, Any], body: type[BaseModel]
+) -> tuple[str, str | None, str]:
+    """Message, field and code of what pydantic found wrong with what was sent as ``body``."""
+    place = [str(p) for p in problem["loc"] if p != "body"]
     param = ".".join(place) or None
     if problem["type"] == "extra_forbidden":
-        body = Extension if "conclave" in place[:-1] else _BODIES.get(request.url.path, ChatRequest)
+        body = Extension if "conclave" in place[:-1] else body
         body = ChatMessage if "messages" in place[:-1] else body
         known = list(body.model_fields)
         return f"Unknown field {param!r}.{did_you_mean(place[-1], known)}", param, "unknown_field"

@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from experts.cards import OPENAI_EXTRA
+from experts.cards import FORCED_TOOL_EXTRA, OPENAI_EXTRA
 from experts.errors import LimitReached
-from experts.values import Message, Query, Sampling, encodable
+from experts.values import Message, Query, Sampling
 from orchestrator.config import Config
 from orchestrator.queries import Wishes, make_query
+from orchestrator.rest.messages import MAX_MESSAGES, Body, ChatMessage, check_order
+from orchestrator.rest.neutral import without_neutral
+from orchestrator.rest.tools import MAX_TOOLS, Choice, Tool, tool_fields
 
-MAX_MESSAGES = 200
 MAX_CHOICES = 8
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "presence_penalty": (0, 0.0, None),
@@ -35,89 +28,29 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "logit_bias": ({}, None),
     "logprobs": (False, None),
     "top_logprobs": (0, None),
-    "tools": ([], None),
-    "tool_choice": ("none", "auto", None),
     "functions": ([], None),
+    "function_call": ("auto", "none", None),
     "response_format": ({"type": "text"}, None),
     "store": (False, None),
     "service_tier": ("auto", "default", None),
-    "parallel_tool_calls": (True, False, None),
 }
 """OpenAI fields that not every expert takes, or none does yet, and the values at which they ask for
 nothing."""
-_ECHOED: dict[str, tuple[Any, ...]] = {
-    "refusal": (),  # any: it is in our own answers, and clients send these back as history
-    "annotations": ([], None),
-    "audio": (None,),
-    "function_call": (None,),
-    "tool_calls": ([], None),
+_INSTEAD = {
+    "functions": "; send them as tools",
+    "function_call": "; send it as tool_choice, with tools",
 }
-"""Fields of an assistant's message that clients echo from a response, and the same for them."""
-_SHOWN_CHARS = 80
-_NO_TOOLS = (
-    ". No expert is given tools here: have one that takes response_format write a call's arguments "
-    "as JSON, or ask its own server"
-)
-_INSTEAD = dict.fromkeys(("tools", "tool_choice", "functions", "tool_calls"), _NO_TOOLS)
 """What to do in place of what is refused."""
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-def _without_neutral(fields: dict[str, Any], neutral: dict[str, tuple[Any, ...]]) -> dict[str, Any]:
-    """Fields without those that ask for nothing. Raises ValueError for one that asks for more."""
-    kept = {}
-    for key, value in fields.items():
-        if key not in neutral:
-            kept[key] = value
-        elif neutral[key] and value not in neutral[key]:
-            shown = repr(value)
-            shown = shown if len(shown) < _SHOWN_CHARS else f"{shown[:_SHOWN_CHARS]}..."
-            instead = _INSTEAD.get(key, "")
-            raise ValueError(f"{key}: {shown} is not supported; leave {key!r} out{instead}")
-    return kept
-
-
-def _plain_text(content: Any) -> Any:
-    """Content given as text parts, joined; other kinds of parts are refused."""
-    if not isinstance(content, list):
-        return content
-    texts = []
-    for part in content:
-        text = part.get("text") if isinstance(part, dict) and part.get("type") == "text" else None
-        if not isinstance(text, str):
-            raise ValueError("only text parts are supported: {'type': 'text', 'text': '...'}")
-        texts.append(text)
-    return "".join(texts)
-
-
-class ChatMessage(_Body):
-    """One message."""
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Annotated[str, BeforeValidator(_plain_text), AfterValidator(encodable)]
-    name: str | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_echoed(cls, message: Any) -> Any:
-        """An assistant's message as it stands in a response is one that may be sent back."""
-        if not isinstance(message, dict) or message.get("role") != "assistant":
-            return message
-        kept = _without_neutral(message, _ECHOED)
-        if kept.get("content") is None and message.get("refusal"):
-            kept["content"] = str(message["refusal"])
-        return kept
-
-
-class StreamOptions(_Body):
+class StreamOptions(Body):
     include_usage: bool = False
 
 
-class Extension(_Body):
+class Extension(Body):
     """What only Conclave understands; OpenAI's client sends it as ``extra_body``."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     fallback_price_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     """V: what a wrong answer costs you; overrides the policy's."""
@@ -125,17 +58,27 @@ class Extension(_Body):
     """Upper bound in tokens' dollars, of all choices together; a call that might pass it is not
     made."""
     max_calls: int | None = Field(default=None, ge=1)
+    """Upper bound of calls to experts."""
     timeout_s: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    """For each call."""
+    """Seconds, for each call."""
     experts: list[str] | None = Field(default=None, min_length=1)
     """Only these may be asked."""
 
+    def wishes(self, *, caller: str = "") -> Wishes:
+        return Wishes(
+            **{name: getattr(self, name) for name in Extension.model_fields}, caller=caller
+        )
 
-class _Asking(_Body):
+
+class _Asking(Body):
     """What a chat and a routing request share."""
 
     model: str = Field(default="conclave", min_length=1)
     messages: list[ChatMessage] = Field(min_length=1, max_length=MAX_MESSAGES)
+    tools: list[Tool] | None = Field(default=None, max_length=MAX_TOOLS)
+    """Only experts that can call tools are asked then."""
+    tool_choice: Choice | None = None
+    parallel_tool_calls: bool | None = Field(default=None, strict=True)
     conclave: Extension = Extension()
 
     @model_validator(mode="before")
@@ -149,31 +92,28 @@ class _Asking(_Body):
             for name, value in body.items()
             if name in OPENAI_EXTRA & set(cls.model_fields) and value not in _NEUTRAL.get(name, ())
         }
-        return _without_neutral({k: v for k, v in body.items() if k not in kept}, _NEUTRAL) | kept
+        rest = {name: value for name, value in body.items() if name not in kept}
+        return without_neutral(rest, _NEUTRAL, _INSTEAD) | kept
 
     @model_validator(mode="after")
     def _in_order(self) -> _Asking:
-        """System messages first, then user and assistant in turn, a user last."""
-        roles = ["system" if m.role == "developer" else m.role for m in self.messages]
-        talk = roles[next((i for i, r in enumerate(roles) if r != "system"), len(roles)) :]
-        if "system" in talk:
-            raise ValueError("messages: system messages must come before all others")
-        expected = ["user", "assistant"] * len(talk)
-        if talk != expected[: len(talk)] or not talk or talk[-1] != "user":
-            raise ValueError(
-                "messages: after the system messages, user and assistant must take turns, and a "
-                f"user message must be first and last; got {', '.join(roles)}"
-            )
-        if not self.messages[-1].content.strip():
-            raise ValueError("messages: the last user message is empty; ask something")
+        check_order(self.messages)
+        self.tool_fields()
         return self
+
+    def tool_fields(self) -> dict[str, Any]:
+        return tool_fields(self.tools or (), self.tool_choice, self.parallel_tool_calls)
+
+    def extra(self) -> tuple[tuple[str, str], ...]:
+        """Fields that are handed on, as JSON, in the order of their names."""
+        asked = {name: getattr(self, name, None) for name in OPENAI_EXTRA - FORCED_TOOL_EXTRA}
+        asked |= self.tool_fields()
+        told = [(name, asked[name]) for name in sorted(asked)]
+        return tuple((name, json.dumps(value)) for name, value in told if value is not None)
 
     def values(self) -> tuple[Message, ...]:
         """The messages as values."""
-        return tuple(
-            Message(role="system" if m.role == "developer" else m.role, content=m.content)
-            for m in self.messages
-        )
+        return tuple(message.value() for message in self.messages)
 
     @property
     def target(self) -> str:
@@ -202,7 +142,7 @@ class ChatRequest(_Asking):
     """Calls of several users take turns on engines that Conclave manages; it is not recorded."""
     metadata: dict[str, str] | None = None
     frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
-    """This and what follows only where ``model`` is an expert behind an API that takes it."""
+    """Of this and what follows, only experts that take it are asked."""
     presence_penalty: float | None = Field(default=None, ge=-2, le=2)
     logit_bias: dict[str, float] | None = None
     logprobs: bool | None = Field(default=None, strict=True)
@@ -238,7 +178,7 @@ class ChatRequest(_Asking):
         asked = self.max_completion_tokens or self.max_tokens
         if asked is not None and asked > config.limits.max_tokens:
             raise ValueError(
-                f"max_tokens: {asked} is over this server's limit of {config.limits.max_tokens}"
+                f"max_tokens: {asked} is over the configured limit of {config.limits.max_tokens}"
             )
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(
@@ -247,16 +187,21 @@ class ChatRequest(_Asking):
             top_p=self.top_p or 1.0,
             seed=(self.seed or 0) % 2**31,
             stop=stops,
-            extra=self._extra(),
+            extra=self.extra(),
         )
 
-    def _extra(self) -> tuple[tuple[str, str], ...]:
-        """Fields that are handed on, as JSON, in the order of their names."""
-        asked = [(name, getattr(self, name)) for name in sorted(OPENAI_EXTRA)]
-        return tuple((name, json.dumps(value)) for name, value in asked if value is not None)
+
+class RunRequest(_Asking):
+    """A question for a durable run."""
 
 
-class FeedbackRequest(_Body):
+class HumanAnswer(Body):
+    """What a person answers."""
+
+    answer: str
+
+
+class FeedbackRequest(Body):
     """A verdict on an answer."""
 
     decision_id: str = Field(min_length=1)
@@ -277,10 +222,9 @@ class FeedbackRequest(_Body):
 
 def to_query(body: _Asking, config: Config, sampling: Sampling | None = None) -> Query:
     """The query that a request asks, within the server's limits and its own."""
-    wishes = Wishes(**body.conclave.model_dump())
-    n = 1
+    n, wishes = 1, body.conclave.wishes()
     if isinstance(body, ChatRequest):
-        n, wishes = body.n, replace(wishes, caller=body.user or "")
+        n, wishes = body.n, body.conclave.wishes(caller=body.user or "")
     if n > 1:  # a request's limits are for all of its choices together
         if wishes.max_calls is not None and wishes.max_calls < n:
             raise LimitReached(f"n={n} needs a call a choice, and max_calls is {wishes.max_calls}.")
@@ -289,4 +233,5 @@ def to_query(body: _Asking, config: Config, sampling: Sampling | None = None) ->
             max_calls=wishes.max_calls and wishes.max_calls // n,
             max_cost_usd=wishes.max_cost_usd and wishes.max_cost_usd / n,
         )
+    sampling = sampling or Sampling(max_tokens=config.limits.max_tokens, extra=body.extra())
     return make_query(config, body.target, body.values(), wishes, sampling)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from experts.values import Arm, Call, Query, StandIn
+from experts.expert import Pool
+from experts.values import Arm, Call, Completion, Query, StandIn
 from routers.scores import QueryScores
 
 
@@ -21,10 +23,9 @@ def ask(
 ) -> Call:
     """A call that puts the query to an arm. Samples of one arm differ by their seed."""
     sampling = query.sampling
-    if sample:
-        sampling = replace(sampling, seed=sampling.seed + sample)
-    if temperature is not None:
-        sampling = replace(sampling, temperature=temperature)
+    if sample or temperature is not None:
+        hot = sampling.temperature if temperature is None else temperature
+        sampling = replace(sampling, seed=sampling.seed + sample, temperature=hot)
     return Call(
         query_id=query.query_id,
         arm=arm,
@@ -36,6 +37,42 @@ def ask(
         caller=query.caller,
         stand_ins=stand_ins,
     )
+
+
+Asking = Generator[Sequence[Call], Sequence[Completion], list[Completion]]
+"""A part of a strategy: it yields calls and returns what was heard."""
+
+
+def hear(calls: Sequence[Call]) -> Asking:
+    """What is said to these calls, of which there may be none."""
+    return list((yield calls)) if calls else []
+
+
+def or_anyone(query: Query, scores: QueryScores, heard: Sequence[Completion]) -> Asking:
+    """What was heard. While all of it failed, also those who were not asked yet, the likeliest to
+    be right first, one at a time."""
+    known = list(heard)
+    if any(c.ok for c in known):
+        return known
+    for arm in by_success(scores):
+        if arm not in {c.asked for c in known}:
+            known += yield [ask(query, arm)]
+            if known[-1].ok:
+                break
+    return known
+
+
+def named(name: str, scores: QueryScores, pool: Pool) -> Arm:
+    """The arm that a setting names; the likeliest to be right where it names none.
+
+    Raises UnknownExpert, with the nearest names, for one that nobody has.
+    """
+    if not name:
+        return by_success(scores)[0]
+    arm = Arm.parse(name)
+    if arm not in scores:
+        pool.card(arm.expert)
+    return arm
 
 
 def by_objective(query: Query, scores: QueryScores) -> list[Arm]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 
 from experts.expert import Pool
-from experts.values import Call, Completion, Query
-from orchestrator.answer import Answer
+from experts.values import Query
+from orchestrator.steps import Steps
 from routers.scores import QueryScores
 
-Steps = Generator[Sequence[Call], Sequence[Completion], Answer]
-"""A strategy at work: yields calls, is sent their completions in order, returns an answer."""
+__all__ = ["Steps", "Strategy"]
 
 Strategy = Callable[[Query, QueryScores, Pool], Steps]
+"""The run that the answer comes out of keeps limits and history (orchestrator/drivers/run.py)."""

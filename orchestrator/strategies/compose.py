@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+from experts.errors import UserError
 from experts.expert import Pool
 from experts.values import Completion, Query
-from orchestrator.aggregators import agreed
+from orchestrator.aggregators.base import ALL_FAILED, agreed, has_answer, without
 from orchestrator.answer import no_answer
-from orchestrator.strategies.asking import ask, by_success
+from orchestrator.strategies.asking import ask, or_anyone
 from orchestrator.strategies.base import Steps, Strategy
 from routers.composer import Composing
 from routers.scores import QueryScores
+
+
+def composer_of(composer: Composing | None) -> Composing:
+    """Raises UserError where nothing was learned of composing."""
+    if composer is None:
+        raise UserError(
+            "compose needs what `conclave fit` learns from recorded answers, some right and some "
+            "wrong, and nothing of that is fitted. Record more questions and fit again, or name "
+            "another strategy."
+        )
+    return composer
 
 
 def compose(composer: Composing, *, sequence: float = 0) -> Strategy:
@@ -19,26 +31,25 @@ def compose(composer: Composing, *, sequence: float = 0) -> Strategy:
 
     def strategy(query: Query, scores: QueryScores, pool: Pool) -> Steps:
         number, stage, history = int(sequence), 0, list[Completion]()
-        waves = composer.waves(number)
+        waves, weigh = composer.waves(number), composer.weighing(query.text, scores)
+        leading, price_usd = weigh(history), query.fallback_price_usd
         for stage, wave in enumerate(waves):
-            arms = [arm for arm in wave if arm in scores.arms]
+            arms = [arm for arm in wave if arm in scores]
             if arms:
                 history += yield [ask(query, arm) for arm in arms]
-            p_right = composer.leading(query.text, history, scores).p_right
+            leading = weigh(history)
             last = stage + 1 == len(waves)
-            if last or not composer.goes_on(number, stage, p_right, query.fallback_price_usd):
+            if last or not composer.goes_on(number, stage, leading.p_right, price_usd):
                 break
-        for arm in by_success(scores):  # all of them failed: anyone else
-            if any(c.ok for c in history):
-                break
-            if arm not in {c.call.arm for c in history}:
-                history += yield [ask(query, arm)]
-        leading = composer.leading(query.text, history, scores)
         if not leading.completions:
-            answer = no_answer("every expert that was asked failed")
-        else:
-            p_right = composer.believed(number, stage, leading.p_right)
-            answer = agreed(leading.completions, p_right)
-        return answer.with_history(tuple(history))
+            history = yield from or_anyone(query, scores, history)
+            leading = weigh(history)
+        if not leading.completions:
+            return no_answer(ALL_FAILED)
+        if not has_answer(leading.completions[0]):
+            first, *others = leading.completions
+            return agreed([first], None, [[c] for c in others])
+        p_right = composer.believed(number, stage, leading.p_right)
+        return agreed(leading.completions, p_right, without(leading.completions, history))
 
     return strategy

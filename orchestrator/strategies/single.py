@@ -17,13 +17,13 @@ def single(belief: Belief) -> Strategy:
     loaded. Its tokens can be streamed as they come."""
 
     def strategy(query: Query, scores: QueryScores, pool: Pool) -> Steps:
-        history: list[Completion] = []
+        heard: list[Completion] = []
         for arm in by_objective(query, scores):
             others = stand_ins(scores, arm, query.fallback_price_usd)
-            history += yield [ask(query, arm, streams_answer=True, stand_ins=others)]
-            if history[-1].ok:
+            heard += yield [ask(query, arm, streams_answer=True, stand_ins=others)]
+            if heard[-1].ok:
                 break
-        return First(belief).merge(query, history, scores).with_history(tuple(history))
+        return First(belief).merge(query, heard, scores)
 
     return strategy
 
@@ -32,12 +32,13 @@ def only(query: Query, arm: Arm) -> Steps:
     """The arm that the caller named, without a router: nothing is known of its chances."""
     [completion] = yield [ask(query, arm, streams_answer=True)]
     if not completion.ok:
-        return no_answer("the expert that was named failed").with_history((completion,))
+        return no_answer("the expert that was named failed")
     return Answer(
         text=completion.text,
         answer=completion.answer,
         p_correct=None,
         contributors=(arm,),
+        tool_calls=completion.tool_calls,
         completions=(completion,),
     )
 

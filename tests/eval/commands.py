@@ -11,12 +11,16 @@ from typer.testing import CliRunner, Result
 from eval.commands import evaluate
 
 
-def run_eval(*arguments: object) -> Result:
-    """What ``conclave eval`` does with these arguments; its last line is on ``stdout``."""
+def run_eval(*arguments: object, columns: int | None = None) -> Result:
+    """What ``conclave eval`` does with these arguments; its last line is on ``stdout``, which is a
+    pipe unless it has ``columns``."""
     app = typer.Typer()
     app.add_typer(evaluate.evaluate)
     return CliRunner().invoke(
-        app, ["eval", *map(str, arguments)], env={"COLUMNS": "200"}, color=False
+        app,
+        ["eval", *map(str, arguments)],
+        env={"COLUMNS": None if columns is None else str(columns)},
+        color=False,
     )
 
 

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import json
-from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from eval.benchmarks.decision import Latency, Report
-from eval.commands.bench import format_decisions
+from eval.commands.bench_speed import format_decisions
+from tests.shown import shown
 from tests.typed import typed
-
-
-def shown(report: Report) -> str:
-    out = StringIO()
-    Console(file=out, width=80).print(format_decisions(report))
-    return out.getvalue()
 
 
 def test_the_table_fits_a_terminal_and_names_missing_peers() -> None:
@@ -31,7 +24,8 @@ def test_the_table_fits_a_terminal_and_names_missing_peers() -> None:
         right_interval=(0.96, 0.99),
         goal_s=0.003,
     )
-    text = shown(Report(latencies=[latency], missing=["litellm"], settled_share=0.5))
+    report = Report(latencies=[latency], missing=["litellm"], settled_share=0.5)
+    text = shown(format_decisions(report), columns=80)
     assert "no shortcut, hashing" in text
     assert "1.23" in text
     assert "99%" in text
@@ -42,7 +36,8 @@ def test_a_contestant_without_questions_has_no_times() -> None:
     nothing = Latency(
         name="embedded", n=0, p50_s=None, p50_interval_s=None, p95_s=None, cpu_p50_s=None
     )
-    assert "embedded" in shown(Report(latencies=[nothing], missing=[], settled_share=1.0))
+    report = Report(latencies=[nothing], missing=[], settled_share=1.0)
+    assert "embedded" in shown(format_decisions(report))
 
 
 def test_the_last_line_is_json(

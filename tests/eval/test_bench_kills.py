@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
-from eval.benchmarks.kills import Kill, KillsReport, problems_of_batch
+from eval.benchmarks.kills import KillsReport
+from eval.benchmarks.kills_batches import problems_of_batch
+from eval.benchmarks.kills_calls import (
+    FILE_VARIABLE,
+    Noting,
+    Receive,
+    Send,
+    calls_in,
+    problems_of_calls,
+)
 from eval.benchmarks.kills_clients import Clients
-from eval.commands.bench import format_kills
+from eval.benchmarks.kills_moments import Kill
+from eval.commands.bench_kills import format_kills
 from orchestrator.ledger import Ledger
 from tests.orchestrator.batch.batches import answer, make_conclave, numbered, read, write
+from tests.shown import shown
 
 QUERIES, OUT, LEDGER = Path("queries.jsonl"), Path("answers.jsonl"), Path("ledger.sqlite")
 RIGHT = {f"q{i}": f"so: question {i}" for i in range(4)}
@@ -82,6 +93,61 @@ def test_clients_say_who_has_another_answer_and_how_many_bills_there_are() -> No
     assert "1 answers, 0 kept, queries by number of bills: {}" in said
 
 
+def noted(*messages: dict[str, Any], **body: Any) -> None:
+    """A request to an engine that notes what it is given, and sends ``messages``."""
+
+    async def app(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+        while (await receive()).get("more_body"):
+            pass
+        for message in messages:
+            await send(message)
+
+    data = json.dumps(body).encode()
+    parts = [{"body": data[:5], "more_body": True}, {"body": data[5:]}]
+    coming = iter([{"type": "http.request", **part} for part in parts])
+
+    async def receive() -> dict[str, Any]:
+        return next(coming)
+
+    async def send(message: dict[str, Any]) -> None:
+        pass
+
+    asyncio.run(Noting(app)({"type": "http", "path": "/v1/completions"}, receive, send))
+
+
+def test_an_engine_notes_calls_that_begin_and_those_that_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(FILE_VARIABLE, "calls")
+    start = {"type": "http.response.start"}
+    half = {"type": "http.response.body", "more_body": True}
+    noted(start, {"type": "http.response.body"}, stop_token_ids=[1])
+    noted(start, half, stop_token_ids=[1])  # the engine is killed then
+    noted(start, {"type": "http.response.body"}, stop_token_ids=[])  # the fleet's own
+    assert calls_in(Path("calls")) == {"begun": 2, "ended": 1}
+    assert not calls_in(Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("n_ended", "excuses", "is_wrong"),
+    [
+        (4, {}, 0),
+        (5, {}, 1),
+        (5, {"n_excused": 1}, 0),
+        (3, {"n_excused": 9}, 1),
+        (5, {"n_unnoted": 9}, 1),
+        (3, {"n_unnoted": 1}, 0),
+    ],
+)
+def test_a_call_that_was_made_twice_and_billed_once_is_noticed(
+    n_ended: int, excuses: dict[str, int], is_wrong: bool
+) -> None:
+    calls = Counter(begun=7, ended=n_ended)
+    problems = problems_of_calls("batches", calls, 4, **excuses)
+    assert len(problems) == is_wrong
+    assert not is_wrong or f"answered {n_ended} calls in full (7 begun) for 4" in problems[0]
+
+
 def test_the_table_says_what_was_killed_when_and_which_promise_broke() -> None:
     kills = [
         Kill(kind="engine", victim="API server", stage="loading", at_s=1.0, recovery_s=back_s)
@@ -91,15 +157,16 @@ def test_the_table_says_what_was_killed_when_and_which_promise_broke() -> None:
         n_queries=10,
         n_requests=20,
         n_broken=3,
+        n_begun=40,
+        n_ended=31,
         kills=kills,
         seconds=60.0,
         promises={"billed once": False},
         problems=["q1 [twice]"],
     )
-    out = StringIO()
-    Console(file=out, width=80).print(format_kills(report))
-    text = out.getvalue()
+    text = shown(format_kills(report), columns=80)
     assert "API server" in text
     assert "3.0" in text
+    assert "engines answered 31 calls of 40 that began" in " ".join(text.split())
     assert "BROKEN: billed once" in text
     assert "q1 [twice]" in text

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from io import StringIO
 
 import pytest
-from rich.console import Console
 
 from eval.benchmarks.residency import OURS, Report, Size, policies, run_bench
 from eval.benchmarks.residency_scenarios import llmux_workloads
 from eval.commands.bench_residency import format_residency
+from tests.shown import shown
 
 TINY = Size(
     n_batch=150, n_online=150, n_capacity=60, n_large=200, n_seeds=2, n_steps=2, n_experts=12
@@ -33,12 +32,9 @@ def test_all_policies_play_the_same_requests(report: Report) -> None:
 
 
 def test_the_tables_fit_a_terminal(report: Report) -> None:
-    out = StringIO()
-    for table in format_residency(report):
-        Console(file=out, width=100).print(table)
-    assert "…" not in out.getvalue()
-    assert "lower bound" in out.getvalue()
-    assert max(map(len, out.getvalue().splitlines())) <= 100
+    text = shown(*format_residency(report), columns=100)
+    assert "lower bound" in text
+    assert max(map(len, text.splitlines())) <= 100
 
 
 def test_the_report_is_json(report: Report) -> None:

@@ -21,7 +21,7 @@ from experts.expert import Expert, Pool
 from experts.fake import FakeExpert
 from experts.remote.expert import RemoteExpert
 from experts.remote.openai_wire import OpenAIWire
-from experts.values import Arm, Call, Completion, Limits
+from experts.values import Arm, Call, Completion, Limits, failed_completion
 from orchestrator.drivers.live import run_live
 from orchestrator.drivers.run import Run
 from orchestrator.ledger import Ledger
@@ -305,10 +305,7 @@ def test_an_expert_whose_key_is_refused_is_given_up_after_one_batch(ledger: Ledg
     class Refused(FakeExpert):
         async def complete(self, calls: Sequence[Call]) -> list[Completion]:
             self.batches.append(tuple(calls))
-            return [
-                Completion(call=c, finish_reason="error", error="bad key", error_code="auth")
-                for c in calls
-            ]
+            return [failed_completion(c, "bad key", "auth") for c in calls]
 
     refused = Refused("refused", {})
     summary = record(ledger, experts={"refused": refused, "fine": FakeExpert("fine", {})})

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from eval.report import Made, check_target, fitted_beliefs, page, report_figures, write_report
+from eval.report import Made, fitted_beliefs, page, report_figures, write_report
 from eval.report.drawing import Canvas, Scale, shortened
 from eval.report.figures import ReportFigures
 from eval.report.markup import element, escaped
@@ -232,10 +232,10 @@ def test_a_report_is_written_whole_or_not_at_all(
 
 
 def test_where_no_report_can_be_written_is_said_before(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a folder"):
-        check_target(tmp_path)
+    with pytest.raises(DataError, match=r"is a folder\. Name the file .*report\.html"):
+        write_report(tmp_path, figures("crowd"), MADE)
     with pytest.raises(DataError, match="no folder"):
-        check_target(tmp_path / "nowhere" / "report.html")
+        write_report(tmp_path / "nowhere" / "report.html", figures("crowd"), MADE)
 
 
 # Figures.

@@ -130,10 +130,13 @@ def test_an_answer_ends_where_the_context_does(expert: LocalExpert) -> None:
 
 def test_a_deadline_ends_the_call_and_charges_what_was_done(expert: LocalExpert) -> None:
     complete(expert, [ask("warm")])
-    many = [replace(ask("Any?", temperature=2.0, seed=i), timeout_s=0.05) for i in range(200)]
+    asked = [ask("Any?", temperature=2.0, seed=i) for i in range(200)]
+    # However slow the machine is, for some of them time ends after they have begun.
+    many = [replace(call, timeout_s=0.02 * (i + 1)) for i, call in enumerate(asked)]
     late = [c for c in complete(expert, many) if c.error_code == "timeout"]
-    assert late
-    assert all(c.usage.input_tokens > 0 and c.cost_usd > 0 for c in late)
+    begun = [c for c in late if c.usage.input_tokens]
+    assert begun
+    assert all(c.cost_usd > 0 for c in begun)
 
 
 def test_cancelling_stops_the_work_and_returns_what_was_spent(expert: LocalExpert) -> None:

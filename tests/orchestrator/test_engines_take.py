@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ from experts.residency.policies.bounded import BoundedGrouping
 from orchestrator.config import Config
 from orchestrator.ledger import Ledger
 from orchestrator.rest.app import create_app
-from tests.engines import Lab, lab
+from tests.engines import Lab, ask, lab
+from tests.experts.test_tool_calls import HERMES, WEATHER
 from tests.orchestrator.batch.batches import make_conclave
 
 SCHEMA = {"type": "json_schema", "json_schema": {"name": "city", "schema": {"type": "string"}}}
@@ -75,6 +77,46 @@ def test_a_plain_request_is_told_none(tmp_path: Path, ledger: Ledger) -> None:
     with lab(tmp_path, names=("logic",)) as it:
         [response] = chat(it, ledger, request())
     assert response.json()["choices"][0]["logprobs"] is None
+
+
+TOOLS = (("tools", json.dumps([WEATHER])),)
+CALL = '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
+
+
+def test_tools_reach_a_model_in_its_own_form(tmp_path: Path, ledger: Ledger) -> None:
+    with lab(tmp_path, names=("logic",), tool_template=HERMES) as it:
+        it.teach(ask("logic", sampling={"extra": TOOLS}), f"I look. {CALL}")
+        it.note()
+        whole, streamed = chat(
+            it, ledger, request(tools=[WEATHER]), request(tools=[WEATHER], stream=True)
+        )
+    choice = whole.json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert choice["message"]["content"] == "I look."
+    [call] = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "weather", "arguments": '{"city": "Rome"}'}
+    # What turns out to be a call was not shown as words before.
+    assert "<tool_call>" not in streamed.text
+    assert '"tool_calls"' in streamed.text
+    # The engine is not told of tools: its own template and parser are of another model.
+    assert not [b for b in it.asked if "tools" in b]
+
+
+def test_a_forced_call_is_a_grammar_for_the_engine(tmp_path: Path, ledger: Ledger) -> None:
+    said = json.dumps([{"name": "weather", "arguments": {"city": "Rome"}}])
+    extra = (("tool_choice", '"required"'), *TOOLS)
+    with lab(tmp_path, names=("logic",), tool_template=HERMES) as it:
+        it.teach(ask("logic", sampling={"extra": extra}), said)
+        it.note()
+        [response] = chat(it, ledger, request(tools=[WEATHER], tool_choice="required"))
+        schema = it.asked[0]["structured_outputs"]["json"]
+    assert (
+        response.json()["choices"][0]["message"]["tool_calls"][0]["function"]["name"] == "weather"
+    )
+    assert (
+        schema["items"]["anyOf"][0]["properties"]["arguments"]
+        == (WEATHER["function"]["parameters"])
+    )
 
 
 def test_what_the_engine_refuses_is_the_caller_s_mistake(tmp_path: Path, ledger: Ledger) -> None:

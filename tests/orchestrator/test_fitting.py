@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import numpy as np
 import pytest
 
 from eval.recording.record import record_outcomes
-from experts.errors import DataError, LimitReached, NotFitted
-from experts.expert import Pool
+from experts.errors import DataError, LimitReached, NotFitted, UserError
+from experts.expert import Expert, Pool
 from experts.fake import FakeExpert
 from experts.values import Call, Limits
-from orchestrator.conclave import Conclave, raise_if_failed
+from orchestrator.conclave import Conclave
 from orchestrator.config import PolicySettings
 from orchestrator.decision import Result
+from orchestrator.failures import raise_if_failed
 from orchestrator.fitted import Fitted
 from orchestrator.fitting import Recorded, fit_pool
 from orchestrator.ledger import Ledger
@@ -29,19 +31,11 @@ POLICIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def fitted() -> Fitted:
-    asked = [q for q in pools.questions() if q.split == "train"]
-    with Ledger(":memory:") as ledger:
-        asyncio.run(record_outcomes(asked, pools.experts(), ledger))
-        calls = list(ledger.recorded_calls())
-    pool = Pool.of(pools.experts().values())
-    return fit_pool(calls, pool, HashingEmbedder(), pools.CATEGORY_OF)
-
-
-def conclave(ledger: Ledger, fitted: Fitted | NotFitted) -> Conclave:
+def conclave(
+    ledger: Ledger, fitted: Fitted | NotFitted, experts: Mapping[str, Expert] | None = None
+) -> Conclave:
     return Conclave(
-        pools.experts(),
+        experts or pools.experts(),
         ledger,
         embedder=HashingEmbedder(),
         fitted=fitted,
@@ -77,6 +71,29 @@ def test_a_cascade_saves_what_the_generalist_knows(ledger: Ledger, fitted: Fitte
         1 for r in results for c in r.answer.completions if c.call.arm.expert != "generalist"
     )
     assert dearest < len(asked)
+
+
+def test_only_those_that_can_call_tools_are_asked_where_there_are_some(
+    ledger: Ledger, fitted: Fitted
+) -> None:
+    system = conclave(ledger, fitted)
+    extra = (("tools", "[]"),)
+    query = pools.query("How much is 2 plus 2 plus 4?")
+    wanting = replace(query, query_id="q-2", sampling=replace(query.sampling, extra=extra))
+    with pytest.raises(UserError, match=r"^tools: not supported by 'conclave'.*No expert here"):
+        system.check(wanting, "conclave")
+    able = FakeExpert("cities", lambda call: "4", prices=pools.DEAR, takes=frozenset({"tools"}))
+    system = conclave(ledger, fitted, {**pools.experts(), "cities": able})
+    plain, with_tools = (system.route(q, "conclave", source="ask") for q in (query, wanting))
+    assert plain.scores
+    assert with_tools.scores
+    assert len(plain.scores.arms) == 3
+    assert [str(arm) for arm in with_tools.scores.arms] == ["cities"]
+    result = asyncio.run(system.answer(wanting, "conclave", source="ask"))
+    assert [c.call.arm.expert for c in result.answer.completions] == ["cities"]
+    elsewhere = replace(wanting, limits=Limits(experts=frozenset({"sums"})))
+    with pytest.raises(UserError, match="Name one of these as the model: cities"):
+        system.check(elsewhere, "conclave")
 
 
 def test_every_dollar_is_in_the_ledger(ledger: Ledger, fitted: Fitted) -> None:

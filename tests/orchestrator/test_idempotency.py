@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import socket
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,9 +23,11 @@ from experts.values import Call
 from orchestrator.config import Config
 from orchestrator.ledger import Ledger
 from orchestrator.rest.app import create_app
+from tests import pools
 from tests.orchestrator.batch.batches import echo, make_conclave
 
 N_KILLS, N_REQUESTS, N_CLIENTS = 12, 100, 8
+KEPT_S = 1000
 URL = "/v1/chat/completions"
 
 
@@ -38,7 +41,7 @@ def keyed(key: str) -> dict[str, str]:
 
 @asynccontextmanager
 async def client(ledger: Ledger, expert: FakeExpert) -> AsyncIterator[httpx.AsyncClient]:
-    app = create_app(make_conclave(ledger, [expert]), Config())
+    app = create_app(make_conclave(ledger, [expert]), Config(server={"idempotency_kept_s": KEPT_S}))
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://conclave"
     ) as asking:
@@ -84,6 +87,8 @@ def test_what_was_streamed_may_be_asked_whole_and_the_other_way_round(ledger: Le
     *_, last, bill = events(again)
     assert (last["choices"][0]["finish_reason"], bill["usage"]) == ("stop", whole.json()["usage"])
     assert last["conclave"] == whole.json()["conclave"] == events(streamed)[-2]["conclave"]
+    stamps = {(e["id"], e["created"]) for r in (streamed, again) for e in events(r)}
+    assert stamps == {(whole.json()["id"], whole.json()["created"])}
     assert n_calls(ledger) == 1
 
 
@@ -104,6 +109,59 @@ def test_a_key_stands_for_one_request(ledger: Ledger, more: dict[str, Any]) -> N
     assert other.status_code == 422
     assert other.json()["error"]["code"] == "idempotency_key_reused"
     assert n_calls(ledger) == 1
+
+
+def test_a_key_is_its_client_s_own(ledger: Ledger) -> None:
+    async def ask() -> list[httpx.Response]:
+        async with client(ledger, FakeExpert("echo", echo)) as asking:
+            return [
+                await asking.post(URL, json=said, headers={**keyed("a"), **whose})
+                for _ in range(2)
+                for said, whose in (
+                    (body("One?"), {}),
+                    (body("Two?"), {"Authorization": "Bearer 2"}),
+                    (body("Three?"), {"Authorization": "Bearer 3"}),
+                    (body("Four?", user="4"), {"Authorization": "Bearer 3"}),
+                    (body("Four?", user="5"), {}),
+                )
+            ]
+
+    responses = asyncio.run(ask())
+    assert {r.status_code for r in responses} == {200}
+    assert [r.json()["id"] for r in responses[:5]] == [r.json()["id"] for r in responses[5:]]
+    assert len({r.json()["id"] for r in responses}) == n_calls(ledger) == 5
+    assert "Bearer" not in str(ledger.rows("SELECT * FROM responses"))
+
+
+@pytest.mark.parametrize("more", [{}, {"stream": True}])
+def test_after_a_while_a_key_stands_for_nothing(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    def kept() -> list[dict[str, Any]]:
+        return ledger.rows("SELECT idempotency_key FROM responses ORDER BY at")
+
+    now = time.time()
+
+    def later(kept: float) -> None:
+        monkeypatch.setattr(time, "time", lambda: now + kept * KEPT_S)
+
+    async def ask() -> httpx.Response:
+        async with client(ledger, FakeExpert("echo", echo)) as asking:
+            await asking.post(URL, json=body(**more), headers=keyed("a"))
+            await asking.post(URL, json=body(), headers=keyed("b"))
+            later(0.9)
+            await asking.post(URL, json=body(**more), headers=keyed("a"))
+            await asking.post(URL, json=body(), headers=keyed("c"))
+            assert n_calls(ledger) == 3
+            later(1.1)
+            return await asking.post(URL, json=body(**more), headers=keyed("a"))
+
+    assert "idempotent-replayed" not in asyncio.run(ask()).headers
+    assert n_calls(ledger) == 4  # what was paid under it is not recalled either
+    assert [row["idempotency_key"] for row in kept()] == ["c", "a"]
+    later(9)
+    asked(ledger)  # a server that starts
+    assert kept() == []
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "\x07"])
@@ -223,3 +281,21 @@ async def asked_while_it_is_killed(
         child.kill()
         child.join()
     return answers, n_lost
+
+
+@pytest.mark.parametrize(("version", "n_made"), [("1", 0), ("2", 1)])
+def test_what_was_paid_is_recalled_of_the_same_weights_only(
+    ledger: Ledger, version: str, n_made: int
+) -> None:
+    query = pools.query("Why?")
+
+    def answered_by(expert: FakeExpert) -> None:
+        conclave = make_conclave(ledger, [expert])
+        work = conclave.answer(query, "echo", source="serve", recalls_since_s=0.0)
+        assert asyncio.run(work).answer.succeeded
+
+    answered_by(FakeExpert("echo", echo, version="1"))
+    again = FakeExpert("echo", echo, version=version)
+    answered_by(again)
+    assert len(again.batches) == n_made
+    assert n_calls(ledger) == 1 + n_made

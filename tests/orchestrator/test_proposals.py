@@ -17,8 +17,7 @@ from experts.bundled import FOLDER
 from experts.errors import BadModel, ConfigError, UnknownPrice, UserError
 from experts.remote.litellm_prices import listed
 from orchestrator.cli.command import app
-from orchestrator.config import VLLMExpertSettings, load_config
-from orchestrator.config_problems import UNFILLED
+from orchestrator.config import UNFILLED, VLLMExpertSettings, load_config
 from orchestrator.pool import make_experts
 from tests.engines import adapter_folder, model_folder
 
@@ -194,6 +193,21 @@ def test_what_litellm_does_not_know_is_left_to_its_owner() -> None:
 def test_a_zero_in_litellms_table_is_no_price() -> None:
     with pytest.raises(UnknownPrice, match="no price above 0"):
         listed("sample_spec", "install")
+
+
+def test_litellms_price_of_cached_input_is_taken_where_it_tells_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plain = {"input_cost_per_token": 1e-6, "output_cost_per_token": 4e-6}
+    table = {
+        "tells": {**plain, "cache_read_input_token_cost": 1e-7},
+        "silent": plain,
+        "free": {**plain, "cache_read_input_token_cost": 0},
+        "dearer": {**plain, "cache_read_input_token_cost": 2e-6},
+    }
+    monkeypatch.setattr("experts.remote.litellm_prices._table", lambda: table)
+    told = {name: listed(name, "install").prices.cached_input_usd_per_mtok for name in table}
+    assert told == {"tells": 0.1, "silent": None, "free": None, "dearer": None}
 
 
 def test_litellm_that_is_not_installed_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

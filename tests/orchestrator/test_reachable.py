@@ -10,14 +10,14 @@ from pathlib import Path
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from orchestrator.config import OpenAIExpertSettings, PriceSettings
+from orchestrator.config import OpenAIExpertSettings, RemotePriceSettings
 from orchestrator.reachable import Reached, reach
 from tests.openai_stub import OpenAIStub
 from tests.typed import typed
 
 
 def server(url: str, model: str = "words") -> OpenAIExpertSettings:
-    prices = PriceSettings(input_usd_per_mtok=1, output_usd_per_mtok=1)
+    prices = RemotePriceSettings(input_usd_per_mtok=1, output_usd_per_mtok=1)
     return OpenAIExpertSettings(kind="openai", name="it", base_url=url, model=model, prices=prices)
 
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from eval.questions import lab_questions
-from orchestrator.conclave import SHIPPED_STATE, Conclave
+from orchestrator.conclave import Conclave
 from orchestrator.config import Config
 from orchestrator.fitted import Fitted
 from orchestrator.ledger import Ledger
+from orchestrator.states import SHIPPED_STATE
 
 QUESTIONS = lab_questions(4, "val", held_out_wording=True, seed=11)
 TEXTS = [q.question for q in QUESTIONS]

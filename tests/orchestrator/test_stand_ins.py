@@ -20,7 +20,7 @@ from experts.residency.policies.bounded import BoundedGrouping
 from experts.values import Arm, Delta, Limits, Message, Query
 from orchestrator.cli.ask import format_explanation, result_object
 from orchestrator.conclave import Conclave
-from orchestrator.config import DEFAULT_POLICIES, Config
+from orchestrator.config import DEFAULT_POLICIES, Config, LearningSettings
 from orchestrator.decision import Result
 from orchestrator.fitted import Fitted
 from orchestrator.ledger import Ledger
@@ -30,6 +30,7 @@ from routers.scores import Scores
 from routers.stand_ins import stand_ins
 from skills.embedders import HashingEmbedder
 from tests.engines import Lab, lab
+from tests.shown import shown
 
 P_CORRECT = {"words": 0.9, "logic": 0.88}
 """Models with two tokenizers: a call for one is put into the other's tokens."""
@@ -67,7 +68,15 @@ def fitted() -> Fitted:
     confidence = AnswerConfidence({})
     return cast(
         Fitted,
-        SimpleNamespace(score=score, outlooks=plans, confidence=confidence, composer=None),
+        SimpleNamespace(
+            score=score,
+            outlooks=plans,
+            confidence=confidence,
+            composer=None,
+            competency=None,
+            aggregator=None,
+            state_id="believes",
+        ),
     )
 
 
@@ -87,6 +96,7 @@ def conclave(folder: Path, ledger: Ledger, **settings: Any) -> Iterator[tuple[La
                 fitted=fitted(),
                 policies=DEFAULT_POLICIES,
                 host_usd_per_s=0.0,
+                learning=LearningSettings(enabled=False),
             ),
         )
 
@@ -145,14 +155,9 @@ def test_the_explanation_says_who_answered_for_whom(tmp_path: Path, ledger: Ledg
         result = asyncio.run(made.answer(query(), "conclave", source="ask"))
     [call] = result_object(result)["calls"]
     assert (call["arm"], call["stood_in_for"]) == ("logic", "words")
-    from rich.console import Console
-
-    console = Console(width=120)
-    with console.capture() as out:
-        for part in format_explanation(result):
-            console.print(part)
-    assert "logic for words" in out.get()
-    assert "Stand-ins for words, if it is not loaded: logic (loses 2.0e-04 $)" in out.get()
+    text = shown(*format_explanation(result))
+    assert "logic for words" in text
+    assert "Stand-ins for words, if it is not loaded: logic (loses 2.0e-04 $)" in text
 
 
 def test_a_stream_by_a_stand_in(tmp_path: Path, ledger: Ledger) -> None:
@@ -214,7 +219,7 @@ def test_what_a_stand_in_said_is_not_asked_again_after_a_kill(
     with conclave(tmp_path, ledger) as (_, made):
 
         async def ask() -> list[Result]:
-            asked = made.answer_each([(query(), "conclave")], source="batch", recalls=True)
+            asked = made.answer_each([(query(), "conclave")], source="batch", recalls_since_s=0.0)
             return [result async for result in asked]
 
         for _ in range(2):

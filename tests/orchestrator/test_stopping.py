@@ -37,10 +37,12 @@ class Elsewhere(FakeExpert):
         return completions
 
 
-def test_what_a_server_that_stops_cuts_short_is_billed(tmp_path: Path) -> None:
+def test_what_a_server_that_stops_cuts_short_is_billed_and_told_to_come_again(
+    tmp_path: Path,
+) -> None:
     expert = Elsewhere("logic", echo, latency_s=600)
 
-    async def body(ledger: Ledger) -> None:
+    async def body(ledger: Ledger) -> httpx.Response:
         app = create_app(make_conclave(ledger, [expert]), Config(limits={"timeout_s": 900}))
         server = uvicorn.Server(
             uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=0)
@@ -55,9 +57,11 @@ def test_what_a_server_that_stops_cuts_short_is_billed(tmp_path: Path) -> None:
                     await asyncio.sleep(0.01)
                 server.should_exit = True
                 await serving
-                await asyncio.gather(asking, return_exceptions=True)
+                return await asking
 
-    asyncio.run(body(Ledger(tmp_path / "ledger.sqlite")))
+    response = asyncio.run(body(Ledger(tmp_path / "ledger.sqlite")))
+    assert (response.status_code, response.headers["retry-after"]) == (503, "5")
+    assert response.json()["error"]["code"] == "server_stopping"
     with Ledger(tmp_path / "ledger.sqlite") as ledger:
         [call] = ledger.rows("SELECT * FROM calls")
     assert call["finish_reason"] == "cancelled"

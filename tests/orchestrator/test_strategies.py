@@ -9,8 +9,9 @@ import pytest
 
 from experts.errors import UnknownName
 from experts.expert import Pool
-from experts.values import Arm, Call, Completion
+from experts.values import NO_LIMITS, Arm, Call, Completion
 from orchestrator.answer import Answer
+from orchestrator.drivers.run import Run
 from orchestrator.strategies import make_strategy
 from routers.plans import Plan
 from routers.scores import QueryScores
@@ -37,15 +38,13 @@ def play(
 ) -> tuple[Answer, list[list[Call]]]:
     """Run a plan against experts that say this (or fail, when they are not in it)."""
     query = pools.query("?", fallback_price_usd=fallback_price_usd)
-    steps = make_strategy(plan, believe_the_router)(query, SCORES, Pool(()))
+    strategy = make_strategy(plan, believe_the_router)
+    run = Run(strategy(query, SCORES, Pool(())), NO_LIMITS)
     asked: list[list[Call]] = []
-    try:
-        calls = next(steps)
-        while True:
-            asked.append(list(calls))
-            calls = steps.send([reply(c, says) for c in calls])
-    except StopIteration as stop:
-        return stop.value, asked
+    while run.answer is None:
+        asked.append(run.pending)
+        run.send([reply(c, says) for c in run.pending])
+    return run.answer, asked
 
 
 def reply(call: Call, says: Mapping[str, str | Sequence[str]]) -> Completion:
@@ -135,3 +134,26 @@ def test_abstaining_asks_nobody() -> None:
 def test_an_unknown_strategy_is_an_error_with_the_nearest_name() -> None:
     with pytest.raises(UnknownName, match="cascade"):
         make_strategy(Plan("cascad"), believe_the_router)
+
+
+@pytest.mark.parametrize(
+    ("plan", "n_asked"),
+    [
+        ("recruit(k=3)", 3),
+        ("cascade(stop_at=0.9)", 3),
+        ("frugal(stop_at=0.4, rungs=3)", 3),
+        ("agreement(agree=2, most=4)", 3),
+        ("agreement(agree=1)", 3),
+        ("switch(n=2, arms=3)", 6),
+        ("guarded(margin=1)", 3),
+        ("automix(samples=2)", 2),
+        ("modes", 1),
+        ("mode_gate", 1),
+        ("single", 1),
+    ],
+)
+def test_what_says_nothing_stops_nobody_and_is_not_believed(plan: str, n_asked: int) -> None:
+    answer, asked = play(Plan.parse(plan), dict.fromkeys(EVERYBODY, ""))
+    assert (answer.answer, answer.p_correct) == ("", None)
+    assert sum(map(len, asked)) == n_asked
+    assert len(answer.contributors) == 1

@@ -18,6 +18,7 @@ from experts.values import Completion
 from orchestrator.config import load_config
 from orchestrator.pool import make_experts, make_experts_and_judges
 from tests.engines import PROGRAM, adapter_folder, ask, model_folder
+from tests.experts.test_tool_calls import HERMES
 
 PRICES = "prices: {input_usd_per_mtok: 1, output_usd_per_mtok: 2}"
 
@@ -142,6 +143,22 @@ def test_an_engine_that_guides_is_shared_by_equal_tokenizers_only(tmp_path: Path
     it, chatty, other = families("true")
     assert it == chatty != other
     assert len({*families("false"), it, other}) == 3
+
+
+def test_tools_are_for_models_whose_template_has_them(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path, "logic", {})
+
+    def tools(keys: str) -> set[str]:
+        text = f"experts:\n- {{kind: vllm, name: it, folder: logic, {keys}, {PRICES}}}\n"
+        return {n for n in made(text, tmp_path)["it"].card.takes if "tool" in n}
+
+    assert tools("guided: true") == set()
+    (folder / "chat_template.jinja").write_text(HERMES)
+    assert tools("guided: true") == {"tools", "tool_choice", "parallel_tool_calls"}
+    assert tools("guided: false") == {"tools", "parallel_tool_calls"}
+    assert tools("tool_format: none") == set()
+    local = f"experts: [{{kind: local, name: it, folder: logic, {PRICES}}}]"
+    assert "tools" in made(local, tmp_path)["it"].card.takes
 
 
 def test_an_adapter_is_guided_where_its_base_is_and_speaks_alike(tmp_path: Path) -> None:

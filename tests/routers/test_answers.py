@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from eval.metrics.reliability import ece
 from experts.errors import DataError, NotFitted
-from routers.answers import AnswerModel, Candidates, Votes
+from routers.answers import AnswerModel, Candidates, Vote, Votes
 
 TWIN, COPY, ADA, BOB, CYD = range(5)
 """TWIN and COPY say the same always; the others err independently of each other."""
@@ -174,6 +174,23 @@ def test_the_leading_answer_is_the_most_probable_one() -> None:
     answer, p = candidates.leading(4)
     assert answer.tolist() == [4, -1, 1, -1]
     assert p.tolist() == [0.6, 0, 0.2, 0]
+
+
+def test_one_question_is_told_what_many_are(fitted: AnswerModel) -> None:
+    votes, p_arm, _ = pool(200, seed=7)
+    rng = np.random.default_rng(7)
+    told = {name: rng.normal(size=len(votes)) for name in ("effort", "surprise", "form")}
+    votes = Votes(query=votes.query, arm=votes.arm, answer=votes.answer, **told)
+    p_arm = rng.random(p_arm.shape)
+    answers, p = fitted.predict(votes, p_arm).leading(len(p_arm))
+    columns = (votes.arm, votes.answer, votes.effort, votes.surprise, votes.form)
+    for q in range(len(p_arm)):
+        its = zip(*(c[votes.query == q].tolist() for c in columns), strict=True)
+        answer, p_right = fitted.to_one(p_arm[q].tolist()).leading([Vote(*row) for row in its])
+        assert answer == answers[q]
+        assert p_right == pytest.approx(p[q])
+    with pytest.raises(NotFitted):
+        AnswerModel().to_one([0.5])
 
 
 def test_silent_arms_lead_nowhere(fitted: AnswerModel) -> None:

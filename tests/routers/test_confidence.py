@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 
 from experts.values import Arm, Call, Completion, Sampling
 from routers.confidence import AnswerConfidence
@@ -71,3 +74,21 @@ def test_state_survives_a_round_trip() -> None:
     confidence = AnswerConfidence.fit(*recorded())
     again = AnswerConfidence.from_state(confidence.state())
     assert again.p_right(said(HONEST, -1.0), row()) == confidence.p_right(said(HONEST, -1.0), row())
+
+
+def test_one_answer_is_believed_as_many_are() -> None:
+    """Live, arrays are spared; what was fitted on arrays must mean the same."""
+    weights = np.array([0.3, 0.8, 1.4])
+    model = AnswerConfidence({HONEST: (0.3, 0.8, 1.4)})
+    for p in (0.0, 0.2, 0.97, 1.0):
+        for logprob in (0.5, -0.01, -3.0, -1e9):
+            sure = -np.log1p(10 * np.clip(-logprob, 0, 20))
+            prior = np.clip(p, 0.005, 0.995)
+            x = weights @ np.array([1, np.log(prior / (1 - prior)), sure])
+            found = model.p_right(said(HONEST, logprob), replace(row(), p_correct=np.full(2, p)))
+            assert found == pytest.approx(1 / (1 + np.exp(-x)))
+
+
+def test_beliefs_beyond_all_bounds_are_bearable() -> None:
+    model = AnswerConfidence({HONEST: (-1e6, 0.0, 0.0)})
+    assert 0 <= model.p_right(said(HONEST, -1.0), row()) < 1e-9

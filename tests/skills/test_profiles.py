@@ -45,3 +45,23 @@ def test_posteriors_are_probabilities(outcomes: list[tuple[str, bool]]) -> None:
     labels = [skill for skill, _ in outcomes]
     mean, sd = profiles(labels, [[float(right)] for _, right in outcomes]).posterior()
     assert ((mean > 0) & (mean < 1) & (sd > 0) & (sd < 0.5)).all()
+
+
+def test_intervals_hold_the_mean_and_narrow_with_observations() -> None:
+    few, many = (profiles(["sums"] * n, [[1.0]] * n) for n in (2, 200))
+    widths = []
+    for p in (few, many):
+        mean, sd = p.posterior()
+        low, high = p.interval(mean, sd)
+        assert ((low >= 0) & (low <= mean) & (mean <= high) & (high <= 1)).all()
+        widths.append((high - low)[0, 0])
+    assert widths[1] < widths[0] / 5
+
+
+def test_a_category_is_the_mean_of_its_skills() -> None:
+    p = profiles(["sums"] * 40 + ["products"] * 40, [[1.0]] * 40 + [[0.0]] * 40)
+    names, mean, sd, n = p.by_category()
+    assert names == ("arithmetic", "countries")
+    assert abs(mean[0, 0] - 0.5) < 0.03
+    assert n.tolist() == [[80, 0]]
+    assert sd[0, 0] < p.posterior()[1][0, 2]

@@ -26,7 +26,7 @@ from experts.errors import EngineFailed
 from experts.expert import Expert
 from experts.lab.questions import skills_of
 from experts.local.expert import LocalExpert
-from experts.values import Arm, Call, Completion, Delta, Sampling
+from experts.values import Arm, Call, Completion, Delta, Message, Sampling
 from experts.vllm.engine import Engine, EngineSettings
 from experts.vllm.expert import VLLMExpert
 from experts.vllm.fleet import Fleet
@@ -143,16 +143,19 @@ def test_an_engine_that_is_killed_or_stops_loses_no_call(
     bundled: dict[str, Expert], number: signal.Signals, victim: str
 ) -> None:
     fleet = fleet_of(bundled)
-    [slot] = fleet._slots.values()
+    [slot] = fleet.slots.values()
     calls = calls_to("logic") * 20
     asyncio.run(bundled["logic"].complete(calls[:1]))
     group = slot.engine.pid
+    core = engine_core(group)
+    # Stopped before it is asked: however fast the machine, its calls are under way when it dies.
+    os.kill(core, signal.SIGSTOP)
 
     async def asked() -> list[Completion]:
         task = asyncio.ensure_future(bundled["logic"].complete(calls))
-        while not fleet._running:
+        while not fleet._books.running:
             await asyncio.sleep(0.01)
-        os.kill(engine_core(group), number)
+        os.kill(core, number)
         return await task
 
     say_the_same(asyncio.run(asked()), in_this_process("logic", calls))
@@ -172,7 +175,7 @@ def engine_core(group: int | None) -> int:
 
 def test_closing_leaves_no_process(bundled: dict[str, Expert]) -> None:
     fleet = fleet_of(bundled)
-    [slot] = fleet._slots.values()
+    [slot] = fleet.slots.values()
     group = slot.engine.pid
     assert processes_of(group)
     fleet.close()
@@ -329,5 +332,65 @@ experts:
             say_the_same([plain], in_this_process(name, [call]))
             assert refused.error_code == "refused"
         assert [s.way for s in fleet_of(experts).record.swaps] == ["restart", "in_place"]
+    finally:
+        fleet_of(experts).close()
+
+
+def test_the_tool_caller_calls_and_can_be_made_to(tmp_path: Path) -> None:
+    """Left to itself it writes the calls that it writes in this process; where a function is
+    forced, a grammar (xgrammar) holds it to that."""
+    compact = (
+        '--structured-outputs-config, \'{"backend": "xgrammar", "disable_any_whitespace": true}\''
+    )
+    experts = configured(
+        tmp_path,
+        f"""
+vllm: {{python: PYTHON}}
+experts:
+- {{kind: vllm, name: tool_caller, folder: "{FOLDER / "tool_caller"}", context_tokens: 1024,
+   args: [--dtype, float32, --enforce-eager, {compact}], {PRICES}}}
+""",
+    )
+    tools = [
+        {
+            "type": "function",
+            "function": {
+                "name": name,
+                "description": told,
+                "parameters": {
+                    "type": "object",
+                    "properties": {"channel": {"type": "string"}},
+                    "required": ["channel"],
+                },
+            },
+        }
+        for name, told in {
+            "line_of_sight": "Tells whether a wireless channel has a line of sight.",
+            "snr_band": "Tells the signal-to-noise ratio of a wireless channel.",
+        }.items()
+    ]
+
+    def asked(question: str, **choice: object) -> Call:
+        extra = {"tools": tools, **choice}
+        told = tuple((name, json.dumps(value)) for name, value in sorted(extra.items()))
+        return Call(
+            query_id=question,
+            arm=Arm("tool_caller"),
+            messages=(Message(role="user", content=question),),
+            sampling=Sampling(max_tokens=64, extra=told),
+        )
+
+    free = [asked("Does channel H3 have a line of sight?"), asked("What is the SNR of H12?")]
+    named = {"type": "function", "function": {"name": "snr_band"}}
+    forced = asked("Does channel H3 have a line of sight?", tool_choice=named)
+    try:
+        *written, held = asyncio.run(experts["tool_caller"].complete([*free, forced]))
+        say_the_same(written, in_this_process("tool_caller", free))
+        [call] = written[0].tool_calls
+        assert (call.name, json.loads(call.arguments)) == ("line_of_sight", {"channel": "H3"})
+        assert held.error is None
+        [call] = held.tool_calls
+        assert call.name == "snr_band"
+        assert set(json.loads(call.arguments)) == {"channel"}
     finally:
         fleet_of(experts).close()

@@ -83,8 +83,12 @@ def read_patterns(name: str) -> tuple[Pattern, ...]:
             if form not in FORMS:
                 raise ValueError(f"{name}.txt: unknown form {form!r}; known: {', '.join(FORMS)}.")
         else:
-            patterns.append(Pattern(line, form, _split_of(line), _parts(line)))
+            patterns.append(parse_pattern(line, form))
     return tuple(patterns)
+
+
+def parse_pattern(text: str, form: str) -> Pattern:
+    return Pattern(text, form, _split_of(text), _parts(text))
 
 
 def _split_of(line: str) -> Split:

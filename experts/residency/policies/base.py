@@ -128,6 +128,10 @@ class SlotView(Protocol):
         """With the load that is under way paid for."""
         ...
 
+    def expected_drain_s(self, models: tuple[str, ...], now_s: float) -> float:
+        """Until nothing that runs now runs on these models; 0 where nothing does."""
+        ...
+
 
 class QueueView(Protocol):
     """Requests that wait for one model, oldest first. Never empty."""

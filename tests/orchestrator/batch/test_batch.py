@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import json
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,10 @@ import pytest
 from experts.cards import Prices
 from experts.errors import DataError, UserError
 from experts.fake import FakeExpert
-from experts.values import Call
+from experts.values import Call, Completion
+from orchestrator.batch.errors_file import errors_path
 from orchestrator.batch.lines import MAX_LINE_BYTES, BadLine, read_line
-from orchestrator.batch.run import HOPELESS, BatchProgress, errors_path
+from orchestrator.batch.run import BLOCK_BYTES, HOPELESS, BatchProgress
 from orchestrator.ledger import Ledger
 from tests.orchestrator.batch.batches import (
     OneByOne,
@@ -243,6 +246,39 @@ def test_what_is_no_batch_is_refused_with_advice(ledger: Ledger) -> None:
         answer(conclave, QUERIES, Path("nowhere/answers.jsonl"))
 
 
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        '{"question": "mine"}\n',
+        '{"line": 1, "id": null, "error": {}}\nnotes\n',
+        '{"line": "1", "error": {}}\n',
+        "[]\n",
+        "notes without an end",
+    ],
+)
+@pytest.mark.parametrize("beside", ["answers.errors.jsonl", "answers.jsonl.batch"])
+def test_a_file_of_another_s_beside_the_answers_is_left_alone(
+    ledger: Ledger, beside: str, theirs: str
+) -> None:
+    write(QUERIES, numbered(1))
+    Path(beside).write_text(theirs)
+    with pytest.raises(UserError, match=rf"^{beside} .* Move it away, or name another --out"):
+        answer(make_conclave(ledger), QUERIES, OUT)
+    assert Path(beside).read_text() == theirs
+    assert not OUT.exists()
+
+
+@pytest.mark.parametrize("tail", [b"", b'{"li', b'{"line": 7, "id"', b"\0\0\0\n"])
+def test_errors_that_a_killed_run_told_are_its_own(ledger: Ledger, tail: bytes) -> None:
+    openai = {"custom_id": "a", "body": {"model": "nobody", "messages": []}}
+    write(QUERIES, [*numbered(1), "{", openai])
+    assert answer(make_conclave(ledger), QUERIES, OUT).n_bad == 2
+    with errors_path(OUT).open("ab") as file:
+        file.write(tail)
+    assert answer(make_conclave(ledger), QUERIES, OUT).n_bad == 2
+    assert [r["line"] for r in read(errors_path(OUT))] == [2, 3]
+
+
 def test_a_strange_line_among_the_answers_is_refused(ledger: Ledger) -> None:
     write(QUERIES, numbered(3))
     answer(make_conclave(ledger), QUERIES, OUT)
@@ -284,6 +320,7 @@ def test_a_disk_that_fills_loses_nothing(ledger: Ledger, monkeypatch: pytest.Mon
         return real(fd, data)
 
     monkeypatch.setattr("orchestrator.batch.run.BLOCK", 64)
+    monkeypatch.setattr("orchestrator.batch.run.BLOCK_S", 600.0)
     with monkeypatch.context() as patched:
         patched.setattr(os, "write", full)
         with pytest.raises(UserError, match=r"the disk is full\. Nothing is lost"):
@@ -322,6 +359,65 @@ def test_what_cannot_be_written_before_the_start_is_told_without_a_traceback(
         with pytest.raises(UserError, match=r"the disk is full\. Nothing is lost"):
             answer(make_conclave(ledger), QUERIES, OUT)
     assert answer(make_conclave(ledger), QUERIES, OUT).n_answered == 1
+
+
+class Holding(OneByOne):
+    """Knows how much it has been asked, and not answered yet. One answer after the other, so that
+    there is always something in flight."""
+
+    def __init__(self) -> None:
+        super().__init__("echo", prices=FREE, context_tokens=1 << 20, latency_s=0.003)
+        self._slots = asyncio.Semaphore(1)
+        self.held: list[str] = []
+        self.seen: list[tuple[int, int]] = []
+        """Questions held, and their characters, at each that came."""
+
+    async def complete_each(
+        self, calls: Sequence[Call], tell: Callable[[int, Completion], None]
+    ) -> None:
+        for call in calls:
+            self.held.append(call.messages[-1].content)
+            self.seen.append((len(self.held), sum(map(len, self.held))))
+
+        def told(i: int, completion: Completion) -> None:
+            self.held.remove(calls[i].messages[-1].content)
+            tell(i, completion)
+
+        await super().complete_each(calls, told)
+
+
+def test_so_many_bytes_are_in_flight_and_a_larger_line_goes_alone(ledger: Ledger) -> None:
+    sizes = [*[900] * 30, 50_000, *[900] * 30, 10_001]
+    write(QUERIES, [{"question": f"{i:4} {'x' * n}"} for i, n in enumerate(sizes)])
+    expert = Holding()
+    conclave = make_conclave(ledger, [expert])
+    summary = answer(conclave, QUERIES, OUT, in_flight_bytes=10_000)
+    assert summary.n_answered == len(sizes)
+    assert max(n for n, _ in expert.seen) == 10
+    assert [n for n, n_chars in expert.seen if n_chars > 10_000] == [1, 1]
+
+
+def test_a_line_s_choices_share_its_bytes(ledger: Ledger) -> None:
+    messages = [{"role": "user", "content": "x" * 4000}]
+    body = {"model": "echo", "messages": messages, "n": 2}
+    write(QUERIES, [{"custom_id": str(i), "body": body} for i in range(4)])
+    expert = Holding()
+    assert answer(make_conclave(ledger, [expert]), QUERIES, OUT, in_flight_bytes=9000).n_new == 4
+    assert max(n for n, _ in expert.seen) == 4
+
+
+def test_answers_that_give_much_back_are_written_in_smaller_blocks(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.batch.run.BLOCK_S", 600.0)
+    write(QUERIES, [{**q, "metadata": "x" * (BLOCK_BYTES // 4)} for q in numbered(9)])
+    sizes = []
+
+    def look(progress: BatchProgress) -> None:
+        sizes.append(OUT.stat().st_size)
+
+    answer(make_conclave(ledger, [OneByOne("echo")]), QUERIES, OUT, on_progress=look)
+    assert len(set(sizes)) == 3  # nothing, four, eight; the last is written in the end
 
 
 def test_lines_are_known_by_what_they_ask() -> None:

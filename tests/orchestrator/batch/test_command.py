@@ -35,7 +35,12 @@ def test_a_bad_line_shows_in_the_exit_code() -> None:
 def test_what_is_wrong_with_the_files_is_one_line_on_stderr() -> None:
     run = typed("batch", "run", "nowhere.jsonl", "--out", "answers.jsonl")
     assert run.returncode == 2
-    assert "nowhere.jsonl is no file" in run.stderr
+    assert run.stderr.startswith("conclave: nowhere.jsonl is no file")
+    queries = write(Path("queries.jsonl"), WORDS)
+    run = typed("batch", "run", str(queries), "--out", "answers.jsonl", "-m", "wrods")
+    assert run.returncode == 2
+    assert run.stderr.startswith("conclave: Unknown model (policy or expert) 'wrods'. Did you mean")
+    assert [p.name for p in Path().glob("*.jsonl*")] == ["queries.jsonl"]
 
 
 def test_the_summary_says_what_comes_next() -> None:

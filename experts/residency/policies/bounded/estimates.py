@@ -17,20 +17,18 @@ class Estimates:
         self._soon_s = soon_s
 
     def price_s(self, view: View, slot: SlotView, model: str, evict: tuple[str, ...]) -> float:
-        """Request-seconds that others wait for the load."""
+        """Request-seconds that others wait for the load: until what comes in place of theirs is
+        loaded and served. (That theirs must be loaded again after that is left out: to add it
+        changed nothing but a few loads.)"""
         if not evict:
             return 0.0
-        name = slot.slot.name
         away_s = (
-            self.drain_s(slot, evict, view.now_s)
-            + view.load_s(name, model)
+            slot.expected_drain_s(evict, view.now_s)
+            + view.load_s(slot.slot.name, model)
             + self.hold_s(view, slot, model)
         )
-        price_s = 0.0
-        for gone in evict:
-            rate = self._rates.per_s(gone, view.now_s) if view.more_to_come else 0.0
-            price_s += rate * (away_s + view.load_s(name, gone)) ** 2 / 2
-        return price_s
+        rates = [self._rates.per_s(m, view.now_s) if view.more_to_come else 0.0 for m in evict]
+        return sum(rate * away_s**2 / 2 for rate in rates)
 
     def behind_s(self, view: View, slot: SlotView) -> float:
         """Seconds of work that waits for what is in the slot."""
@@ -58,16 +56,10 @@ class Estimates:
             return 0.0
         return self.later_drain_s(slot, view.now_s)
 
-    def drain_s(self, slot: SlotView, models: tuple[str, ...], now_s: float) -> float:
-        if not any(m in slot.n_running for m in models):
-            return 0.0
-        ends = [r.expected_end_s for r in slot.running.values() if r.model in models]
-        return max(0.0, max(ends) - now_s)
-
     def later_drain_s(self, slot: SlotView, now_s: float) -> float:
         """As the drain may be when the load is asked for: other requests will run by then."""
         usual_s = max((self._rates.service_s(m) for m in slot.resident), default=0.0)
-        return max(self.drain_s(slot, tuple(slot.resident), now_s), 2 * usual_s)
+        return max(slot.expected_drain_s(tuple(slot.resident), now_s), 2 * usual_s)
 
     def hold_s(self, view: View, slot: SlotView, model: str) -> float:
         """How long a load keeps the slot from others after it."""

@@ -1,4 +1,4 @@
-"""What must be loaded now so that nobody waits too long.
+"""What must be loaded by when, so that nobody waits too long: deadlines on slots, and their slack.
 
 The models that people wait for and that are nowhere resident are jobs with a deadline: the oldest
 request's arrival plus the bound. Doing one takes a slot for the load and, where a slot holds one
@@ -27,7 +27,7 @@ class Job:
     deadline_s: float
     """When its oldest request must have started."""
     ready_s: float
-    """When its weights can be in host memory, or now where loading from disk is as well."""
+    """When its load can begin, as far as the disk goes: after the loads from disk before it."""
 
 
 @dataclass(slots=True)

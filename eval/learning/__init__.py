@@ -1,0 +1,1 @@
+"""Learning from use, judged by simulation on recorded outcomes."""

@@ -1,0 +1,1 @@
+"""Strategies judged on recorded outcomes: the bodies that run live, answered from a matrix."""

@@ -1,0 +1,1 @@
+"""A person as an expert: questions wait on a desk until somebody answers, or their time is up."""

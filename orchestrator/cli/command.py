@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from importlib.metadata import entry_points
 from typing import Annotated
@@ -32,7 +33,7 @@ from orchestrator.cli import (
 )
 from skills.errors import SkillsError
 
-EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 2, 130, 143
 
 app = typer.Typer(
     name="conclave",
@@ -64,6 +65,8 @@ def main() -> None:
     # Idle OpenMP threads otherwise spin, which on a busy machine made a tiny model's call 30 times
     # slower (docs/lab-notes.md). Read when torch is imported, so it must be set before.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # By default the process would be gone at once, and leave running what it has started.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(EXIT_TERMINATED))
     try:
         app()
     except (ConclaveError, SkillsError) as error:

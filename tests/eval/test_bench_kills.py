@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -170,3 +173,31 @@ def test_the_table_says_what_was_killed_when_and_which_promise_broke() -> None:
     assert "engines answered 31 calls of 40 that began" in " ".join(text.split())
     assert "BROKEN: billed once" in text
     assert "q1 [twice]" in text
+
+
+def test_asked_to_end_it_ends_what_it_has_started(tmp_path: Path) -> None:
+    bench = subprocess.Popen(
+        [Path(sys.executable).with_name("conclave"), "bench", "kills", "-n", "1"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        while not (started := _children(bench.pid)):
+            assert bench.poll() is None
+        bench.terminate()
+        assert bench.wait(30) == 143
+    finally:
+        bench.kill()
+    assert not any(Path(f"/proc/{pid}").exists() for pid in started)
+    assert not list(tmp_path.iterdir())
+
+
+def _children(pid: int) -> list[str]:
+    """Pids of those that run a command of ours."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(pid)],  # noqa: S607
+        capture_output=True,
+        text=True,
+    )
+    return [line.split()[0] for line in listed.stdout.splitlines() if "conclave" in line]

@@ -120,6 +120,22 @@ def test_the_python_that_make_vllm_installs_is_found_beside_the_file(tmp_path: P
     assert load_config(tmp_path / "conclave.yaml").vllm.python == python
 
 
+def test_engines_on_cpus_run_models_in_their_core_unless_the_owner_says_otherwise(
+    tmp_path: Path,
+) -> None:
+    model_folder(tmp_path, "logic", {}).rename(tmp_path / "it")
+    experts = made(
+        f"""
+        vllm: {{slots: [{{}}, {{env: {{VLLM_ENABLE_V1_MULTIPROCESSING: "1"}}}}]}}
+        experts: [{{kind: vllm, name: it, folder: it, {PRICES}}}]
+        """,
+        tmp_path,
+    )
+    engines = [slot.engine.settings.env for slot in experts["it"].fleet.slots.values()]
+    assert [env["VLLM_ENABLE_V1_MULTIPROCESSING"] for env in engines] == ["0", "1"]
+    assert {env["OMP_WAIT_POLICY"] for env in engines} == {"PASSIVE"}
+
+
 def test_an_engine_that_guides_is_shared_by_equal_tokenizers_only(tmp_path: Path) -> None:
     for name in ("it", "chatty", "other"):
         model_folder(tmp_path, "logic", {}).rename(tmp_path / name)

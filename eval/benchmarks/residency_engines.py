@@ -48,14 +48,18 @@ class OnEngines:
     """How much is run."""
 
     n_batch: int = 600
-    n_rounds: int = 5
+    n_rounds: int = 11
     """Of grouping by hand and of ours; first-come and restarting take minutes and have one."""
     first_come: bool = True
     restart: bool = True
-    online: tuple[tuple[float, int], ...] = ((0.03, 100), (0.5, 600), (0.9, 2000))
-    """Questions a second, as a share of what the engines can answer, and how many; from few to
-    many. Goals are about the last."""
-    max_wait_s: float = 20.0
+    online: tuple[float, ...] = (0.03, 0.5, 0.9)
+    """Questions a second, as shares of what the engines can answer; from few to many. Goals are
+    about the last."""
+    online_s: float = 30.0
+    """That questions come."""
+    n_capacity: int = 2000
+    """Questions by which it is measured what the engines can answer."""
+    max_wait_s: float = 10.0
     hot: tuple[str, str] = ("arithmetic", "lists")
     """They show their steps, so their answers take longest."""
     hot_share: float = 0.9
@@ -64,7 +68,7 @@ class OnEngines:
 
 
 QUICK_ON_ENGINES = OnEngines(
-    n_batch=40, n_rounds=1, restart=False, online=((0.3, 40),), max_wait_s=10.0
+    n_batch=40, n_rounds=1, restart=False, online=(0.3,), online_s=2.0, n_capacity=100
 )
 
 
@@ -163,7 +167,9 @@ class _Stream:
 async def _streams(
     engines: Rig, size: OnEngines, seed: int, tell: Tell
 ) -> tuple[float | None, list[_Stream]]:
-    """What the engines can answer in a second, from the longest stream, and all streams."""
+    """What the engines can answer in a second, and the streams."""
+    if not size.online:
+        return None, []
     n_others = len(engines.experts) - len(size.hot)
     shares = {
         name: size.hot_share / len(size.hot)
@@ -171,19 +177,18 @@ async def _streams(
         else (1 - size.hot_share) / n_others
         for name in engines.experts
     }
-    asked = [calls_of(shares, n, seed=seed) for _, n in size.online]
-    hands = []
-    for calls in asked:
-        tell(f"{len(calls)} questions to come online: each expert alone")
-        hands.append(await by_hand(engines, calls))
-    if not asked:
-        return None, []
+    tell("what the engines can answer in a second")
+    calls = calls_of(shares, size.n_capacity, seed=seed)
+    hand = await by_hand(engines, calls)
     # Of the seconds of serving, not of the whole: who shares a slot with whom is not asked here.
-    capacity = len(asked[-1]) * size.n_slots / sum(hands[-1].serving_s.values())
-    streams = [
-        _Stream(share, share * capacity, calls, hand.texts)
-        for (share, _), calls, hand in zip(size.online, asked, hands, strict=True)
-    ]
+    capacity = len(calls) * size.n_slots / sum(hand.serving_s.values())
+    streams = []
+    for share in size.online:
+        per_s = share * capacity
+        calls = calls_of(shares, round(per_s * size.online_s), seed=seed)
+        tell(f"{len(calls)} questions to come online: each expert alone")
+        hand = await by_hand(engines, calls)
+        streams.append(_Stream(share, per_s, calls, hand.texts))
     return capacity, streams
 
 

@@ -135,14 +135,10 @@ class ToolExpert:
         """Made once; again only where the session was lost, the tool may be called twice, and
         another call fits into what is reserved for this one."""
         while True:
-            making.begin()
+            left_s = making.left_s(self.limits.timeout_s)
             try:
-                return await self.server.call(
-                    self.tool.name, arguments, making.left_s(self.limits.timeout_s)
-                )
+                return await self.server.call(self.tool.name, arguments, left_s, making.was_sent)
             except CallFailed as error:
-                if not error.was_sent:
-                    making.was_not_sent()
                 if error.why != "lost":
                     raise
                 if not self.tool.is_repeatable:
@@ -153,6 +149,7 @@ class ToolExpert:
                     ) from None
                 if making.n >= 2 or not making.may_pay_another:
                     raise
+                log.warning("%s: %s; it is called once more", self._card.name, error)
 
     def _arguments(self, call: Call) -> dict[str, Any]:
         """Raises Refused."""
@@ -252,7 +249,7 @@ class _Making:
     n_batch: int
     asked: float = 0.0
     n: int = 0
-    """Times that it was sent, or is being."""
+    """Times that it was sent."""
 
     def __post_init__(self) -> None:
         self.asked = time.perf_counter()
@@ -262,11 +259,8 @@ class _Making:
             limit_s = min(limit_s, self.call.timeout_s)
         return max(0.0, self.asked + limit_s - time.perf_counter())
 
-    def begin(self) -> None:
+    def was_sent(self) -> None:
         self.n += 1
-
-    def was_not_sent(self) -> None:
-        self.n -= 1
 
     @property
     def may_pay_another(self) -> bool:

@@ -7,6 +7,7 @@ environment is asked, and nothing comes compressed: ten kilobytes can unfold int
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 CONNECT_S = 10.0
+_INTERNAL_ERROR = -32603
+"""JSON-RPC's."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +56,21 @@ async def _http(endpoint: Endpoint, max_bytes: int) -> AsyncGenerator[Any]:
         yield streams
 
 
+def _error_body(status: int, reason: str) -> bytes:
+    """Of a JSON-RPC error that tells an HTTP status."""
+    said = f"it answers with HTTP status {status}{f' ({reason})' if reason else ''}"
+    error = {"code": _INTERNAL_ERROR, "message": said}
+    return json.dumps({"jsonrpc": "2.0", "id": None, "error": error}).encode()
+
+
+def _is_error_body(body: bytes) -> bool:
+    try:
+        said = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(said, dict) and isinstance(said.get("error"), dict) and "jsonrpc" in said
+
+
 def _bounded(max_bytes: int) -> Any:
     import httpx2
 
@@ -75,6 +93,18 @@ def _bounded(max_bytes: int) -> Any:
         async def aclose(self) -> None:
             await self._inner.aclose()
 
+    async def with_status(response: httpx2.Response) -> httpx2.Response:
+        """Of anything but an error in JSON-RPC the SDK would say that there was an error."""
+        try:
+            body = await response.aread()
+        except httpx2.StreamError:
+            body = b""
+        await response.aclose()
+        if not _is_error_body(body):
+            body = _error_body(response.status_code, response.reason_phrase)
+        headers = {"content-type": "application/json"}
+        return httpx2.Response(response.status_code, headers=headers, content=body)
+
     class Bounded(httpx2.AsyncHTTPTransport):
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             response = await super().handle_async_request(request)
@@ -82,8 +112,12 @@ def _bounded(max_bytes: int) -> Any:
             if response.headers.get("content-encoding", "identity").lower() != "identity":
                 await response.aclose()
                 raise httpx2.RemoteProtocolError("it answers compressed, which it was asked not to")
-            if not kind.startswith("text/event-stream"):  # those are bounded event by event
-                response.stream = BoundedStream(response.stream)
+            is_error = response.status_code >= 400
+            if is_error or not kind.startswith("text/event-stream"):
+                response.stream = BoundedStream(response.stream)  # the SDK bounds events
+            # 404: it has forgotten the session, which the SDK knows.
+            if is_error and response.status_code != 404:
+                return await with_status(response)
             return response
 
     return Bounded()

@@ -50,13 +50,11 @@ class CallFailed(Exception):
         message: str,
         *,
         why: Literal["unreachable", "lost", "late", "too_large", "refused", "failed"],
-        was_sent: bool = True,
     ) -> None:
         """why: unreachable: there is no session; lost: it ended meanwhile; late: no answer in time;
-        refused: the server says that there is no such tool, or not with these arguments. was_sent:
-        the server may have done what was asked."""
+        refused: the server says that there is no such tool, or not with these arguments."""
         super().__init__(message)
-        self.why, self.was_sent = why, was_sent
+        self.why = why
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -118,9 +116,16 @@ class ToolServer:
         """Its tools as it describes them, as JSON has them. Blocks. Raises ToolServerFailed."""
         return self._thread.loop.run(self._list()).result()
 
-    async def call(self, tool: str, arguments: dict[str, Any], timeout_s: float) -> ToolResult:
-        """Raises CallFailed. Cancelling it tells the server to stop."""
-        return await _from(self._thread.loop.run(self._call(tool, arguments, timeout_s)))
+    async def call(
+        self,
+        tool: str,
+        arguments: dict[str, Any],
+        timeout_s: float,
+        on_sent: Callable[[], None] = lambda: None,
+    ) -> ToolResult:
+        """Raises CallFailed. Cancelling it tells the server to stop. on_sent: called in the
+        thread, just before the server is asked: from then on it may have done it."""
+        return await _from(self._thread.loop.run(self._call(tool, arguments, timeout_s, on_sent)))
 
     def close(self) -> None:
         """End it, if it was started; the next call starts it again. Blocks."""
@@ -142,17 +147,19 @@ class ToolServer:
         except CallFailed as error:
             raise ToolServerFailed(f"the tool server {self.name!r}: {error}") from None
 
-    async def _call(self, tool: str, arguments: dict[str, Any], timeout_s: float) -> ToolResult:
+    async def _call(
+        self, tool: str, arguments: dict[str, Any], timeout_s: float, on_sent: Callable[[], None]
+    ) -> ToolResult:
         session: _Session | None = None
         try:
             async with asyncio.timeout(timeout_s):
                 session = await self._opened()
+                on_sent()
                 result = await session.call(tool, arguments)
         except TimeoutError:
             late = f"no result within {round(timeout_s, 1):g} s"
             if session is None:
-                late = f"{late}: the server is not there yet"
-                raise CallFailed(late, why="late", was_sent=False) from None
+                raise CallFailed(f"{late}: the server is not there yet", why="late") from None
             _spawn(self._end_if_hung(session))
             raise CallFailed(late, why="late") from None
         except CallFailed as error:
@@ -191,7 +198,6 @@ class ToolServer:
             raise CallFailed(
                 f"the tool server {self.name!r} ({self.way}) cannot be asked: {self._last_failure}",
                 why="unreachable",
-                was_sent=False,
             ) from None
         except asyncio.CancelledError:
             await session.end()
@@ -253,7 +259,7 @@ class _Session:
         await asyncio.wait([self._ready, self._work], return_when=asyncio.FIRST_COMPLETED)
         if not self._ready.done():
             await self.end()
-            raise CallFailed(self.reason or "it ended at once", why="unreachable", was_sent=False)
+            raise CallFailed(self.reason or "it ended at once", why="unreachable")
 
     async def end(self) -> None:
         self._stop.set()

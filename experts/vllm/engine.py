@@ -42,6 +42,8 @@ ENVIRONMENT = {
     "VLLM_NO_USAGE_STATS": "1",
     "VLLM_SERVER_DEV_MODE": "1",  # the routes that ``control`` needs
 }
+_NO_ACCESS_LOG = "--disable-uvicorn-access-log"
+"""A line for each request, among which what an engine says of itself would be lost."""
 _NOT_PASSED_ON = ("VLLM_API_KEY",)
 """Of our own environment: an engine that wants a key would not answer us."""
 KEPT_S = 2.0
@@ -215,7 +217,8 @@ class Engine:
         self.n_starts += 1
         command = [settings.python, *settings.program, "--model", str(folder)]
         command += ["--served-model-name", self.served_name]
-        command += ["--host", "127.0.0.1", "--port", str(port), *args, *settings.args]
+        command += ["--host", "127.0.0.1", "--port", str(port), _NO_ACCESS_LOG]
+        command += [*args, *settings.args]
         settings.log_dir.mkdir(parents=True, exist_ok=True)
         if self.log_path.exists():
             self.log_path.replace(self.log_path.with_suffix(".previous.log"))

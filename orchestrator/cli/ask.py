@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from orchestrator.cli.options import ConfigOption, JsonOption, PriceOption
+from orchestrator.cli.options import (
+    ConfigOption,
+    JsonOption,
+    MaxCallsOption,
+    MaxCostOption,
+    PriceOption,
+    TimeoutOption,
+)
 from orchestrator.cli.output import print_parts
 
 if TYPE_CHECKING:
@@ -29,6 +36,9 @@ def ask(
         bool, typer.Option("--explain", help="Show skills, scores, plan, calls and bill.")
     ] = False,
     fallback_price: PriceOption = None,
+    max_cost_usd: MaxCostOption = None,
+    max_calls: MaxCallsOption = None,
+    timeout_s: TimeoutOption = None,
     as_json: JsonOption = False,
     config_file: ConfigOption = None,
 ) -> None:
@@ -54,7 +64,13 @@ def ask(
     conclave = Conclave.from_config(config)
     target = model.removeprefix("conclave/")
     messages = (Message(role="user", content=question),)
-    query = make_query(config, target, messages, Wishes(fallback_price_usd=fallback_price))
+    wishes = Wishes(
+        fallback_price_usd=fallback_price,
+        max_cost_usd=max_cost_usd,
+        max_calls=max_calls,
+        timeout_s=timeout_s,
+    )
+    query = make_query(config, target, messages, wishes)
     with LoadsShown(conclave.decider.loads_to_come, Console(stderr=True)) as shown:
         work = conclave.answer(query, target, source="ask", on_asked=shown.asked)
         result = asyncio.run(work)

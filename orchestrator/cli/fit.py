@@ -176,7 +176,8 @@ def restore(
     if as_json:
         typer.echo(json.dumps({"in_use": fit_id, "before": before}))
         return
-    typer.echo(f"{fit_id} is in use. Back again: conclave fit restore {before}")
+    again = f" Back again: conclave fit restore {before}" if before else ""
+    typer.echo(f"{fit_id} is in use.{again}")
 
 
 def format_refit(done: Refit) -> str:

@@ -89,12 +89,13 @@ def format_questions(questions: Sequence[Question]) -> Table:
 
     table = Table("id", "for", "asks", "$", "until", box=box.SIMPLE_HEAD)
     for q in questions:
-        asks = q.messages[-1][1]
+        is_approval = q.kind == "approval"
+        asks = (q.instructions, q.messages[-1][1], "(yes or no)" if is_approval else "")
         table.add_row(
             q.question_id,
             q.expert,
-            Text(f"{q.instructions}\n{asks}" if q.instructions else asks),
-            f"{q.price_usd:.2g}",
+            Text("\n".join(filter(None, asks))),
+            "" if is_approval else f"{q.price_usd:.2g}",
             when(q.deadline_at),
         )
     return table

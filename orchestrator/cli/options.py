@@ -14,6 +14,16 @@ ConfigOption = Annotated[
 JsonOption = Annotated[
     bool, typer.Option("--json", help="Print one JSON object, for pipes, and nothing else.")
 ]
+MaxCostOption = Annotated[
+    float | None,
+    typer.Option(help="Dollars at most; a call that might pass that is not made.", min=1e-12),
+]
+MaxCallsOption = Annotated[
+    int | None, typer.Option(help="Calls to experts at most, all told.", min=1)
+]
+TimeoutOption = Annotated[
+    float | None, typer.Option("--timeout", help="Seconds at most, for each call.", min=1e-3)
+]
 PriceOption = Annotated[
     float | None,
     typer.Option("--fallback-price", "-v", help="Dollars that a wrong answer costs you.", min=1e-9),

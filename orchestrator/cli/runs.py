@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from orchestrator.cli.options import ConfigOption, JsonOption, PriceOption
+from orchestrator.cli.options import (
+    ConfigOption,
+    JsonOption,
+    MaxCallsOption,
+    MaxCostOption,
+    PriceOption,
+    TimeoutOption,
+)
 from orchestrator.cli.output import print_parts
 
 if TYPE_CHECKING:
@@ -48,6 +55,9 @@ def start(
         ),
     ] = "conclave",
     fallback_price: PriceOption = None,
+    max_cost_usd: MaxCostOption = None,
+    max_calls: MaxCallsOption = None,
+    timeout_s: TimeoutOption = None,
     as_json: JsonOption = False,
     config_file: ConfigOption = None,
 ) -> None:
@@ -67,7 +77,13 @@ def start(
     with _opened(config_file) as (runs, config):
         target = policy.removeprefix("conclave/")
         messages = (Message(role="user", content=question),)
-        query = make_query(config, target, messages, Wishes(fallback_price_usd=fallback_price))
+        wishes = Wishes(
+            fallback_price_usd=fallback_price,
+            max_cost_usd=max_cost_usd,
+            max_calls=max_calls,
+            timeout_s=timeout_s,
+        )
+        query = make_query(config, target, messages, wishes)
         run_id = runs.start(query, target)
         if not as_json:
             typer.echo(f"{run_id} begun.", err=True)
@@ -146,6 +162,8 @@ def cancel(run_id: RunId, as_json: JsonOption = False, config_file: ConfigOption
         _print_run(view, as_json=True)
     else:
         typer.echo(_in_a_line(view))
+        if view.is_worked_on:
+            typer.echo("A call that is under way ends first, and is still paid.")
 
 
 def format_runs(views: Sequence[RunView]) -> Table:
@@ -224,7 +242,8 @@ def format_run(view: RunView) -> list[RenderableType]:
             parts.append(
                 Text(
                     f"Waits     for {question['expert']} until {when(question['deadline_at'])}: "
-                    f'{what} conclave human answer {question["question_id"]} "..."'
+                    f"{what} conclave human answer {question['question_id']} "
+                    + ("yes" if question["kind"] == "approval" else '"..."')
                 )
             )
     if told["answer"] and told["answer"]["succeeded"]:
@@ -248,7 +267,8 @@ def _print_run(view: RunView, as_json: bool) -> None:
         typer.echo(_in_a_line(view))
         for question in view.questions:
             if not question.is_settled:
-                typer.echo(f'  conclave human answer {question.question_id} "..."')
+                answer = "yes" if question.kind == "approval" else '"..."'
+                typer.echo(f"  conclave human answer {question.question_id} {answer}")
     if view.state == "failed":
         raise typer.Exit(1)
 

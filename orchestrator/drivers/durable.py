@@ -18,7 +18,7 @@ import logging
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,11 +69,13 @@ async def checkpoints(path: Path) -> AsyncGenerator[AsyncSqliteSaver]:
     """LangGraph's checkpoints in an SQLite file. Raises UserError where LangGraph is not installed,
     or the file is damaged."""
     try:
-        import aiosqlite
-        from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
-        from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+        await asyncio.to_thread(_load_langgraph)  # most of a second, which others would wait for
     except ImportError as error:
         raise UserError(f"Durable runs need LangGraph ({error}). Install it: {INSTALL}") from None
+    import aiosqlite
+    from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.touch(mode=0o600)
     # With no module allowed: by default it would import, and call, whatever a checkpoint names.
@@ -85,9 +87,17 @@ async def checkpoints(path: Path) -> AsyncGenerator[AsyncSqliteSaver]:
         try:
             await connection.execute("PRAGMA synchronous=NORMAL")  # as the ledger
             await saver.setup()
+        except sqlite3.OperationalError:
+            raise  # others keep it locked, or the disk is full: it is not damaged
         except sqlite3.DatabaseError as error:
             raise _damaged(path, error) from None
         yield saver
+
+
+def _load_langgraph() -> None:
+    """All of it that is used here. Raises ImportError."""
+    import aiosqlite  # noqa: F401
+    import langsmith  # noqa: F401
 
 
 async def run_durable(durable: DurableRun, saver: AsyncSqliteSaver) -> Answer | Waiting:
@@ -185,7 +195,9 @@ class _Follower:
         finally:
             run.close()
         durable.journal.check_end(n_calls)
-        self.answer = run.answer
+        # On its bill is what earlier processes broke off, too.
+        made = (*durable.journal.cut_short, *run.answer.completions)
+        self.answer = replace(run.answer, completions=made)
         return n_calls
 
     async def _step(
@@ -333,6 +345,8 @@ async def _is_readable(run_id: str, saver: AsyncSqliteSaver) -> bool:
     """Whether there is a checkpoint; one that cannot be read is dropped."""
     try:
         return await saver.aget_tuple({"configurable": {"thread_id": run_id}}) is not None
+    except sqlite3.OperationalError:
+        raise
     except sqlite3.DatabaseError as error:
         raise _damaged(run_id, error) from None
     except Exception as error:  # of whatever reads the bytes

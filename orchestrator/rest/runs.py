@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sqlite3
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
@@ -16,8 +18,8 @@ from orchestrator.conclave import Conclave
 from orchestrator.config import Config
 from orchestrator.rest.schemas import HumanAnswer, RunRequest, to_query
 from orchestrator.runs.runs import Runs
-from orchestrator.runs.store import runs_path
-from orchestrator.runs.views import question_object, run_object
+from orchestrator.runs.store import FINAL, runs_path
+from orchestrator.runs.views import RunView, question_object, run_object
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +27,11 @@ _T = TypeVar("_T")
 
 _LOOK_S = 1.0
 """Between looks for runs whose people have answered elsewhere, or had their time."""
+_PAUSES_S = (1.0, 10.0, 60.0)
+"""Before a run is tried again that could not be written down."""
+
+pause = asyncio.sleep
+"""In a test there is none."""
 
 
 class RunsAtWork:
@@ -87,25 +94,38 @@ class RunsAtWork:
             for run_id in ready:
                 self.go_on(run_id)
 
+    async def gone_on(self, run_id: str) -> RunView:
+        """The run as it is now that it is worked on in the background. Raises UnknownName."""
+        view = await self.ask(lambda runs: runs.view(run_id))
+        self.go_on(run_id)
+        return replace(view, is_worked_on=view.row.state not in FINAL)
+
     def go_on(self, run_id: str) -> None:
         """Work on a run in the background; what is wrong with it, the run says."""
         self._mine.add(run_id)
         self._stuck.discard(run_id)
-        task = asyncio.create_task(self._gone_on(run_id))
+        task = asyncio.create_task(self._work_on(run_id))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _gone_on(self, run_id: str) -> None:
-        try:
-            await self.runs.go_on(run_id)
-        except RunBusy:
-            pass  # whoever has it goes on
-        except ConclaveError as error:
-            self._stuck.add(run_id)
-            log.warning("%s", error)
-        except Exception:
-            self._stuck.add(run_id)
-            log.exception("%s could not go on", run_id)
+    async def _work_on(self, run_id: str) -> None:
+        for pause_s in (*_PAUSES_S, None):
+            try:
+                await self.runs.go_on(run_id)
+                return
+            except RunBusy:
+                return  # whoever has it goes on
+            except ConclaveError as error:
+                log.warning("%s", error)
+                break
+            except sqlite3.OperationalError as error:  # a full disk, a file that others keep locked
+                log.warning("%s: %s", run_id, error)
+                if pause_s is not None:
+                    await pause(pause_s)
+            except Exception:
+                log.exception("%s could not go on", run_id)
+                break
+        self._stuck.add(run_id)
 
     async def close(self) -> None:
         """Stop what is under way; it goes on when somebody resumes it."""
@@ -125,8 +145,7 @@ def add_runs(app: FastAPI, config: Config, working: RunsAtWork) -> None:
         somebody resumes it; ask for it with its id."""
         query = to_query(body, config)
         run_id = await working.ask(lambda runs: runs.start(query, body.target))
-        working.go_on(run_id)
-        return await working.ask(lambda runs: run_object(runs.view(run_id)))
+        return run_object(await working.gone_on(run_id))
 
     @app.get("/v1/runs", tags=["Runs"])
     async def all_runs() -> dict[str, Any]:
@@ -144,9 +163,7 @@ def add_runs(app: FastAPI, config: Config, working: RunsAtWork) -> None:
     @app.post("/v1/runs/{run_id}/resume", tags=["Runs"], status_code=202)
     async def resume(run_id: str) -> dict[str, Any]:
         """Go on with a run that was interrupted."""
-        told = await working.ask(lambda runs: run_object(runs.view(run_id)))  # or raises
-        working.go_on(run_id)
-        return told
+        return run_object(await working.gone_on(run_id))
 
     @app.post("/v1/runs/{run_id}/cancel", tags=["Runs"])
     async def cancel(run_id: str) -> dict[str, Any]:

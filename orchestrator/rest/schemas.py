@@ -206,7 +206,7 @@ class FeedbackRequest(Body):
 
     decision_id: str = Field(min_length=1)
     correct: bool | None = None
-    score: float | None = Field(default=None, ge=0, le=1)
+    score: float | None = Field(default=None, ge=0, le=1, strict=True)
     comment: str | None = Field(default=None, max_length=2000)
 
     @model_validator(mode="after")

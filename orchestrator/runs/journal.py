@@ -39,16 +39,21 @@ class Journal:
         self._known: dict[int, Completion] = {}
         self._begun: dict[int, int] = {}
         """Latest row in the ledger, by number."""
+        self.cut_short: list[Completion] = []
+        """That earlier processes broke off, and paid for."""
         self._n_wasted, self._wasted_usd = 0, 0.0
         """Of calls that brought nothing back: cut short, or lost with their process."""
         for begun in ledger.begun_by(run_id):
             self._asked[begun.seq] = begun.digest
             if begun.completion is not None and is_settled(begun.completion):
                 self._known[begun.seq] = begun.completion
+                continue
+            self._n_wasted += 1
+            if begun.completion is None:
+                self._wasted_usd += begun.most_usd
             else:
-                made = begun.completion
-                self._n_wasted += 1
-                self._wasted_usd += begun.most_usd if made is None else made.cost_usd
+                self._wasted_usd += begun.completion.cost_usd
+                self.cut_short.append(begun.completion)
 
     def is_begun(self, seq: int) -> bool:
         return seq in self._asked

@@ -52,7 +52,7 @@ class People:
             f"{choice.p_correct:.0%}."
         )
         asks = f"May {choice.plan} answer this? {told}"
-        return self._approval("plan", asks, decision.query.text, choice.cost_usd)
+        return self._approval("plan", asks, decision.query.text)
 
     def approval_of_call(self, call: Call, pool: Pool) -> Question | None:
         """None where none is needed."""
@@ -60,13 +60,13 @@ class People:
         if not self._is_dear(most_usd):
             return None
         asks = f"May {call.arm} be asked this? It may cost up to {most_usd:.3g} $."
-        return self._approval(call_digest(call), asks, call.messages[-1].content, most_usd)
+        return self._approval(call_digest(call), asks, call.messages[-1].content)
 
     def _is_dear(self, usd: float | None) -> bool:
         """usd: None where it is not known, which may be any sum."""
         return self.approval_usd is not None and (usd is None or usd > self.approval_usd)
 
-    def _approval(self, what: str, asks: str, about: str, usd: float | None) -> Question:
+    def _approval(self, what: str, asks: str, about: str) -> Question:
         digest = hashlib.blake2b(f"{self.run_id} {what}".encode(), digest_size=8).hexdigest()
         now = self.now()
         return self.desk.put(

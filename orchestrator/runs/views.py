@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
 from experts.errors import DataError
@@ -70,12 +70,13 @@ class RunList:
 
     def cancel(self, run_id: str) -> RunView:
         """Give a run up: no call is made any more, and nobody is asked. A call that is under way
-        elsewhere ends first, and is recorded."""
+        elsewhere ends first, and is recorded; ``is_worked_on`` tells whether that may be."""
         self.store.get(run_id)
+        is_worked_on = self.store.is_worked_on(run_id)
         self.store.change(run_id, "cancelled")
         waiting = [q.question_id for q in self.desk.of_run(run_id) if not q.is_settled]
         self.desk.withdraw(waiting)
-        return self.view(run_id)
+        return replace(self.view(run_id), is_worked_on=is_worked_on)
 
     def view(self, run_id: str) -> RunView:
         """Raises UnknownName."""
@@ -109,6 +110,7 @@ def run_object(view: RunView, *, with_calls: bool = True) -> dict[str, Any]:
     told = {
         "run_id": row.run_id,
         "state": view.state,
+        "is_worked_on": view.is_worked_on,
         "question": None if decision is None else decision.query.messages[-1].content,
         "policy": None if decision is None else decision.policy,
         "plan": None if decision is None else decision.explain()["plan"],

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from experts.expert import Expert, TellingExpert
-from experts.tools.server import ToolThread
+from experts.tools.server import ToolServer, ToolThread
+from experts.tools.stdio import Command
 from experts.values import Completion, Delta, Message, Usage
 from tests.experts.tools.conftest import CALL_USD, Scripted, ask, by_call, in_words, is_alive
 
@@ -113,6 +114,21 @@ def test_cancelling_is_paid_where_it_was_sent(scripted: Scripted) -> None:
 
     done = asyncio.run(cancelled())
     assert (done.finish_reason, done.cost_usd) == ("cancelled", CALL_USD)
+
+
+def test_cancelling_is_free_while_the_server_is_being_started(scripted: Scripted) -> None:
+    mute = Command(words=("sleep", "60"), env={}, cwd=scripted.folder)
+    server = ToolServer("s", mute, scripted.thread, max_result_bytes=10_000)
+
+    async def cancelled() -> Completion:
+        work = asyncio.ensure_future(scripted.expert("hang", server).complete([in_words("x")]))
+        await asyncio.wait([work], timeout=0.05)
+        work.cancel()
+        [done] = await work
+        return done
+
+    done = asyncio.run(cancelled())
+    assert (done.finish_reason, done.cost_usd) == ("cancelled", 0.0)
 
 
 def test_a_server_that_dies_in_a_call_fails_it_once_and_comes_back(scripted: Scripted) -> None:

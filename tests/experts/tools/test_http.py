@@ -15,6 +15,7 @@ import uvicorn
 from mcp.server.mcpserver import MCPServer
 from mcp_types import ToolAnnotations
 
+from experts.errors import ToolServerFailed
 from experts.tools.discovery import discover
 from experts.tools.expert import ToolExpert
 from experts.tools.http import Endpoint
@@ -141,6 +142,13 @@ def test_its_key_is_sent_and_shown_nowhere(thread: ToolThread) -> None:
         [said] = ask(experts(far(thread, it.url, KEY))["echo"], in_words("x"))
         assert said.ok
         assert set(it.keys) == {KEY["authorization"]}
+        thread.close()
+
+
+def test_whoever_lacks_a_key_is_told_of_the_status(thread: ToolThread) -> None:
+    with served(made().streamable_http_app(), wants_key=True) as it:
+        with pytest.raises(ToolServerFailed, match=r"HTTP status 401 \(Unauthorized\)"):
+            far(thread, it.url).list_now()
         thread.close()
 
 

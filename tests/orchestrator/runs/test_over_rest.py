@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,7 @@ from orchestrator.conclave import Conclave
 from orchestrator.config import DEFAULT_POLICIES, Config
 from orchestrator.ledger import Ledger
 from orchestrator.rest.app import create_app
+from orchestrator.runs.journal import Journal
 from orchestrator.runs.runs import Runs
 from skills.embedders import HashingEmbedder
 from tests.orchestrator.runs.relays import Folder, opened, person, scripted, start
@@ -50,6 +52,7 @@ def serving(folder: Folder, *, deadline_s: float = 1e6, **runs: Any) -> Iterator
 def begun(client: TestClient, model: str) -> str:
     response = client.post("/v1/runs", json={"model": model, "messages": MESSAGES})
     assert response.status_code == 202, response.text
+    assert response.json()["state"] == "running"
     return str(response.json()["run_id"])
 
 
@@ -140,6 +143,30 @@ def test_what_cannot_be_done_is_said(
     response = client.request(method, path, json=body)
     assert response.status_code == status, response.text
     assert response.json()["error"]["message"]
+
+
+def test_a_file_that_others_keep_locked_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path / "data")
+    locked = [sqlite3.OperationalError("database is locked")] * 2
+    pauses: list[float] = []
+    original = Journal.begin
+
+    def begin(self: Journal, *arguments: Any) -> None:
+        if locked:
+            raise locked.pop()
+        original(self, *arguments)
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    monkeypatch.setattr(Journal, "begin", begin)
+    monkeypatch.setattr("orchestrator.rest.runs.pause", pause)
+    with serving(folder) as client:
+        until(client, begun(client, "a"), "done")
+    assert pauses == [1, 10]
+    assert len(folder.charged) == 1
 
 
 def test_a_server_without_runs_has_no_files_of_them(client: TestClient, tmp_path: Path) -> None:

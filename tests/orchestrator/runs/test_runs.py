@@ -246,15 +246,17 @@ def test_a_file_of_checkpoints_that_is_none_is_told_of_and_can_be_moved_away(
 def test_a_run_is_given_up_before_its_next_call(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     other: list[str] = []
+    told: list[bool] = []
 
     def give_up(call: Call) -> None:
         if len(folder.charged) == 3:
             with opened(folder) as elsewhere:
-                elsewhere.cancel(other[0])
+                told.append(elsewhere.cancel(other[0]).is_worked_on)
 
     with opened(folder, scripted(folder, give_up)) as runs:
         other.append(start(runs))
         assert asyncio.run(runs.go_on(other[0])).state == "cancelled"
+        assert told == [True], "a call was under way"
         assert asyncio.run(runs.go_on(other[0])).state == "cancelled"
         assert runs.cancel(other[0]).state == "cancelled"
     assert len(folder.charged) == 3
@@ -283,7 +285,14 @@ def test_stopping_bills_what_was_under_way_and_asks_it_again(tmp_path: Path) -> 
         assert view.lost.n_calls == 0
     answer = finished(folder, run_id)
     with opened(folder) as runs:
-        assert runs.view(run_id).cost_usd > answer["cost_usd"], "both bills"
+        view = runs.view(run_id)
+        [cut_short] = [
+            c.completion
+            for c in view.calls
+            if c.completion and c.completion.finish_reason == "cancelled"
+        ]
+        assert cut_short.cost_usd > 0
+        assert answer["cost_usd"] == pytest.approx(view.cost_usd), "both bills"
     assert folder.calls() == Counter(range(N_CALLS)) + Counter([0])
 
 

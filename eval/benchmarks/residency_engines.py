@@ -48,7 +48,7 @@ class OnEngines:
     """How much is run."""
 
     n_batch: int = 600
-    n_rounds: int = 11
+    n_rounds: int = 21
     """Of grouping by hand and of ours; first-come and restarting take minutes and have one."""
     first_come: bool = True
     restart: bool = True

@@ -59,6 +59,8 @@ def test_an_expert_can_be_asked_by_name() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "complaint"),
     [
+        (("ask", "How much is 12 times 3?", "--max-cost-usd", "1e-12"), 1, "is too little for"),
+        (("ask", "hello?", "--max-calls", "0"), 2, "x>=1"),
         (("ask", "  "), 2, "The question is empty"),
         (("ask", "hello?", "-m", "wrods"), 2, "Did you mean 'words'?"),
         (("ask", "hello?", "-c", "nowhere.yaml"), 2, "conclave init"),

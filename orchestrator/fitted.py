@@ -31,7 +31,8 @@ from routers.shortcut import Shortcut
 from skills.annotate import Annotation
 from skills.annotators import AnnotatorKind
 
-_FORMAT = 3
+_FORMAT = 4
+_OUTLOOKS = "outlooks."
 _SHORTCUT = "shortcut."
 _COMPOSER = "composer."
 _USE = "use."
@@ -124,6 +125,7 @@ class Fitted:
         """Both files are written beside and moved into place: a crash leaves the old ones."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = self.router.state()
+        arrays |= {f"{_OUTLOOKS}{k}": v for k, v in self.outlooks.state().items()}
         if self.shortcut is not None:
             arrays |= {f"{_SHORTCUT}{k}": v for k, v in self.shortcut.state().items()}
         if self.composer is not None:
@@ -145,7 +147,7 @@ class Fitted:
             "aggregator": None if self.aggregator is None else str(self.aggregator),
             "category_of": self.category_of,
             "confidence": self.confidence.state(),
-            "outlooks": self.outlooks.state(),
+            "outlooks": self.outlooks.about(),
             "composer": None if self.composer is None else self.composer.about(),
         }
         text = json.dumps(about, indent=1, ensure_ascii=False)
@@ -206,7 +208,7 @@ class Fitted:
             router=router,
             shortcut=Shortcut.from_state(quick) if quick else None,
             confidence=AnswerConfidence.from_state(about["confidence"]),
-            outlooks=PlanOutlooks.from_state(about["outlooks"]),
+            outlooks=PlanOutlooks.from_state(_part(state, _OUTLOOKS), about["outlooks"]),
             composer=(
                 Composer.from_state(_part(state, _COMPOSER), about["composer"])
                 if about["composer"]

@@ -333,7 +333,8 @@ def replay_plans(
                     score = score_of.get((query.query_id, answer.text), 0.0)
                     arms = [c.call.arm for c in answer.completions]
                     cost = answer.cost_usd
-                    tally.add(v, j, label, score=score, cost_usd=cost, calls=arms)
+                    sure = float(blind.scores.p_correct[i].max())
+                    tally.add(v, j, label, sureness=sure, score=score, cost_usd=cost, calls=arms)
     return tally.outlooks()
 
 

@@ -3,11 +3,14 @@
 A plan names a strategy and its settings. What it brings is not guessed from formulas: at fitting
 time every plan was replayed on the recorded outcomes, with scores predicted blindly; what it was
 shown to gain (``routers.shown_gains``) and the mean number of calls to each arm are kept per skill
-(and for general questions). Dollars follow from today's prices, so a price change needs no refit.
+(and for general questions) and by how sure the router was: where it believes that some arm is
+nearly always right, a second answer is hardly worth its price. Dollars follow from today's prices,
+so a price change needs no refit.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -21,6 +24,11 @@ from routers.scores import QueryScores, without_shift
 from routers.shown_gains import believed_success
 
 GENERAL = "general"
+
+_SURE_QUANTILES = (1 / 3, 2 / 3)
+"""Of the recorded questions: three levels of sureness, as many in each."""
+_PRIOR_QUERIES = 4.0
+_ARRAYS = ("p_correct", "n_calls")
 
 Setting = float | str
 _PLAN = re.compile(r"(\w+)(?:\((.*)\))?", re.S)
@@ -95,19 +103,22 @@ class PlanOutlook:
 
 @dataclass(frozen=True, slots=True)
 class PlanOutlooks:
-    """Replayed success and calls of each plan, per skill, at several fallback prices.
+    """Replayed success and calls of each plan, per skill and sureness, at several fallback prices.
 
-    Axes: fallback price (v), plan (j), skill or GENERAL last (s), arm (a).
+    Axes: fallback price (v), plan (j), skill or GENERAL last (s), sureness (u), arm (a). How sure a
+    router is of a query is the P(right) of its likeliest arm.
     """
 
     fallback_prices_usd: tuple[float, ...]
     plans: tuple[Plan, ...]
     skills: tuple[str, ...]
     arms: tuple[Arm, ...]
+    sure_from: tuple[float, ...]
+    """Where each level of sureness but the first begins, ascending."""
     p_correct: np.ndarray
-    """(v, j, s + 1)."""
+    """(v, j, s + 1, u)."""
     n_calls: np.ndarray
-    """(v, j, s + 1, a) mean calls to each arm."""
+    """(v, j, s + 1, u, a) mean calls to each arm."""
 
     def expect(self, scores: QueryScores, fallback_price_usd: float) -> list[PlanOutlook]:
         """Outlook of every plan for a query, in the order of ``plans``.
@@ -118,8 +129,9 @@ class PlanOutlooks:
         prices = self.fallback_prices_usd
         v = min(range(len(prices)), key=lambda v: abs(math.log(prices[v]) - wanted))
         weights = self._weights(scores)
-        p = self.p_correct[v] @ weights
-        calls = weights @ self.n_calls[v]
+        u = bisect.bisect_right(self.sure_from, float(scores.p_correct.max()))
+        p = self.p_correct[v, :, :, u] @ weights
+        calls = weights @ self.n_calls[v, :, :, u]
         load = scores.load_usd
         price = scores.cost_usd - load
         if scores.arms != self.arms:
@@ -189,26 +201,28 @@ class PlanOutlooks:
         result: np.ndarray = weights / weights.sum()
         return result
 
-    def state(self) -> dict[str, Any]:
-        """JSON-ready."""
+    def about(self) -> dict[str, Any]:
+        """JSON-ready: what the axes are."""
         return {
             "fallback_prices_usd": list(self.fallback_prices_usd),
             "plans": [str(p) for p in self.plans],
             "skills": list(self.skills),
             "arms": [str(a) for a in self.arms],
-            "p_correct": np.round(self.p_correct, 4).tolist(),
-            "n_calls": np.round(self.n_calls, 4).tolist(),
+            "sure_from": list(self.sure_from),
         }
 
+    def state(self) -> dict[str, np.ndarray]:
+        return {name: np.asarray(getattr(self, name), np.float32) for name in _ARRAYS}
+
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> Self:
+    def from_state(cls, state: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Self:
         return cls(
-            fallback_prices_usd=tuple(state["fallback_prices_usd"]),
-            plans=tuple(Plan.parse(p) for p in state["plans"]),
-            skills=tuple(state["skills"]),
-            arms=tuple(Arm.parse(a) for a in state["arms"]),
-            p_correct=np.array(state["p_correct"]),
-            n_calls=np.array(state["n_calls"]),
+            fallback_prices_usd=tuple(about["fallback_prices_usd"]),
+            plans=tuple(Plan.parse(p) for p in about["plans"]),
+            skills=tuple(about["skills"]),
+            arms=tuple(Arm.parse(a) for a in about["arms"]),
+            sure_from=tuple(about["sure_from"]),
+            **{name: state[name].astype(float) for name in _ARRAYS},
         )
 
 
@@ -232,17 +246,27 @@ class ReplayTally:
         plan: int,
         skill: str,
         *,
+        sureness: float,
         score: float,
         cost_usd: float,
         calls: Sequence[Arm],
     ) -> None:
-        """One replayed query; ``skill`` is a skill's name or GENERAL."""
+        """One replayed query; ``skill`` is a skill's name or GENERAL. sureness: P(right) of the
+        likeliest arm, as the replay believed."""
         s = len(self.skills) if skill == GENERAL else list(self.skills).index(skill)
         columns = [list(self.arms).index(arm) for arm in calls]
-        self._played[v][plan].append(_Played(s, score, cost_usd, columns))
+        self._played[v][plan].append(_Played(s, sureness, score, cost_usd, columns))
 
     def outlooks(self) -> PlanOutlooks:
-        shape = len(self.fallback_prices_usd), len(self.plans), len(self.skills) + 1
+        sure = np.array([q.sureness for q in self._played[0][0]])
+        sure_from = np.unique(np.quantile(sure, _SURE_QUANTILES))
+        level = np.searchsorted(sure_from, sure, side="right")
+        shape = (
+            len(self.fallback_prices_usd),
+            len(self.plans),
+            len(self.skills) + 1,
+            len(sure_from) + 1,
+        )
         p, calls = np.zeros(shape), np.zeros((*shape, len(self.arms)))
         for v, plans in enumerate(self._played):
             skill = np.array([q.skill for q in plans[0]])
@@ -251,28 +275,44 @@ class ReplayTally:
             for some in (skill < len(self.skills), skill == len(self.skills)):
                 if some.any():
                     of, group = np.unique(skill[some], return_inverse=True)
-                    found = believed_success(score[:, some], cost[:, some].mean(axis=1), group)
-                    p[v][:, of] = found
+                    p[v][:, of] = believed_success(
+                        score[:, some], cost[:, some].mean(axis=1), group, level[some], shape[3]
+                    )
             for j, plan in enumerate(plans):
-                for q in plan:
-                    np.add.at(calls[v, j, q.skill], q.calls, 1.0)
-            n = np.bincount(skill, minlength=shape[2])
-            calls[v] /= np.maximum(n, 1)[:, None]
+                calls[v, j] = self._mean_calls(plan, skill, level, shape[3])
         return PlanOutlooks(
             fallback_prices_usd=tuple(self.fallback_prices_usd),
             plans=tuple(self.plans),
             skills=tuple(self.skills),
             arms=tuple(self.arms),
+            sure_from=tuple(sure_from.tolist()),
             p_correct=p,
             n_calls=calls,
         )
 
+    def _mean_calls(
+        self, plan: Sequence[_Played], skill: np.ndarray, level: np.ndarray, n_levels: int
+    ) -> np.ndarray:
+        """(s + 1, u, a) of a level the mean is held near that of its skill: few were counted."""
+        counted = np.zeros((len(self.skills) + 1, n_levels, len(self.arms)))
+        n = np.zeros(counted.shape[:2])
+        np.add.at(n, (skill, level), 1.0)
+        for q, u in zip(plan, level.tolist(), strict=True):
+            np.add.at(counted[q.skill, u], q.calls, 1.0)
+        of_skill = counted.sum(axis=1) / np.maximum(n.sum(axis=1), 1.0)[:, None]
+        result: np.ndarray = (counted + _PRIOR_QUERIES * of_skill[:, None]) / (n + _PRIOR_QUERIES)[
+            :, :, None
+        ]
+        return result
+
 
 @dataclass(frozen=True, slots=True)
 class _Played:
-    """A plan on a query: column of its skill, score, dollars, columns of the arms asked."""
+    """A plan on a query: column of its skill, how sure the router was, score, dollars, columns of
+    the arms asked."""
 
     skill: int
+    sureness: float
     score: float
     cost_usd: float
     calls: list[int]

@@ -237,7 +237,8 @@ def test_what_is_played_on_a_query_was_learned_without_it() -> None:
     other = replace(record, score=np.where(here[:, None], 1 - record.score, record.score))
     theirs = BlindAnswers.fit(other)
     for arms in (frozenset({CHEAP}), frozenset({CHEAP, DEAR})):
-        assert (ours.leading(arms)[0][here] == theirs.leading(arms)[0][here]).all()
+        believed = [b.leading(arms)[0][here] for b in (ours, theirs)]
+        np.testing.assert_allclose(*believed, rtol=1e-6)  # threads add up in any order
     waves = ((CHEAP,), (DEAR,))
     [(_, cost)], [(_, cost_theirs)] = (play_blind(b, waves, [0.05]) for b in (ours, theirs))
     assert (cost[here] == cost_theirs[here]).all()

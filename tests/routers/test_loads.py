@@ -16,6 +16,7 @@ from tests import pools
 
 SMALL, LARGE = Arm("small"), Arm("large")
 V = 1e-3
+SURE = 0.9
 
 
 def scores(p_large: list[float]) -> Scores:
@@ -73,7 +74,7 @@ def test_a_plan_that_asks_one_expert_often_loads_it_once() -> None:
     vote = Plan.of("vote", n=3)
     tally = ReplayTally((V,), (vote,), ("sums",), (SMALL, LARGE))
     for _ in range(1000):
-        tally.add(0, 0, "sums", score=1.0, cost_usd=3e-5, calls=[LARGE] * 3)
+        tally.add(0, 0, "sums", sureness=SURE, score=1.0, cost_usd=3e-5, calls=[LARGE] * 3)
     [outlook] = tally.outlooks().expect(priced(), V)
     assert outlook.load_usd == pytest.approx(1e-3)
     assert outlook.cost_usd == pytest.approx(3e-5 + 1e-3)
@@ -84,7 +85,7 @@ def test_a_load_makes_nobody_abstain_and_is_not_in_a_limit_of_tokens_dollars() -
     single = Plan("single")
     tally = ReplayTally((V,), (single,), ("sums",), (SMALL, LARGE))
     for _ in range(1000):
-        tally.add(0, 0, "sums", score=1.0, cost_usd=1e-5, calls=[LARGE])
+        tally.add(0, 0, "sums", sureness=SURE, score=1.0, cost_usd=1e-5, calls=[LARGE])
     query = replace(pools.query("?", fallback_price_usd=V), limits=Limits(max_cost_usd=2e-5))
     choice = choose_plan(query, priced(load_s=1000), tally.outlooks())
     assert choice.plan == single

@@ -142,8 +142,9 @@ def outlooks() -> PlanOutlooks:
         plans=(Plan("single"), Plan.of("recruit", k=2), Plan("other")),
         skills=("sums", "words"),
         arms=(Arm("a"), Arm("b")),
-        p_correct=np.full((1, 3, 3), 0.9),
-        n_calls=np.repeat(calls[:, None, :], 3, axis=1)[None],
+        sure_from=(),
+        p_correct=np.full((1, 3, 3, 1), 0.9),
+        n_calls=np.repeat(calls[:, None, :], 3, axis=1)[None, :, :, None],
     )
 
 

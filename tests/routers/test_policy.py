@@ -16,6 +16,7 @@ from tests import pools
 CHEAP, DEAR = Arm("cheap"), Arm("dear")
 SINGLE, CASCADE = Plan("single"), Plan.of("cascade", stop_at=0.9)
 V = 1e-3
+SURE = 0.9
 
 
 def scores() -> QueryScores:
@@ -36,11 +37,13 @@ def outlooks(n: int = 1000) -> PlanOutlooks:
     there half of the time. For general questions the cascade is never right."""
     tally = ReplayTally((V,), (SINGLE, CASCADE), ("sums",), (CHEAP, DEAR))
     for i in range(n):
-        tally.add(0, 0, "sums", score=1.0, cost_usd=1e-4, calls=[DEAR])
+        tally.add(0, 0, "sums", sureness=SURE, score=1.0, cost_usd=1e-4, calls=[DEAR])
         both = [CHEAP] if i % 2 else [CHEAP, DEAR]
-        tally.add(0, 1, "sums", score=1.0, cost_usd=1e-6 + (i % 2 == 0) * 1e-4, calls=both)
-        tally.add(0, 0, GENERAL, score=1.0, cost_usd=1e-4, calls=[DEAR])
-        tally.add(0, 1, GENERAL, score=0.0, cost_usd=1.01e-4, calls=[CHEAP, DEAR])
+        tally.add(
+            0, 1, "sums", sureness=SURE, score=1.0, cost_usd=1e-6 + (i % 2 == 0) * 1e-4, calls=both
+        )
+        tally.add(0, 0, GENERAL, sureness=SURE, score=1.0, cost_usd=1e-4, calls=[DEAR])
+        tally.add(0, 1, GENERAL, sureness=SURE, score=0.0, cost_usd=1.01e-4, calls=[CHEAP, DEAR])
     return tally.outlooks()
 
 
@@ -82,14 +85,32 @@ def test_with_experts_excluded_single_calls_are_judged_by_their_scores() -> None
 def test_small_records_are_shrunk_towards_the_plans_overall_rate() -> None:
     tally = ReplayTally((V,), (SINGLE,), ("often", "once"), (DEAR,))
     for _ in range(100):
-        tally.add(0, 0, "often", score=1.0, cost_usd=1e-4, calls=[DEAR])
-    tally.add(0, 0, "once", score=0.0, cost_usd=1e-4, calls=[DEAR])
-    p = tally.outlooks().p_correct[0, 0]
+        tally.add(0, 0, "often", sureness=SURE, score=1.0, cost_usd=1e-4, calls=[DEAR])
+    tally.add(0, 0, "once", sureness=SURE, score=0.0, cost_usd=1e-4, calls=[DEAR])
+    p = tally.outlooks().p_correct[0, 0, :, 0]
     assert 0.6 < p[1] < 0.9 < p[0]
 
 
+def test_where_the_router_is_torn_a_second_answer_is_worth_its_price() -> None:
+    """Twice as dear, and right where a single call is not; the router knows where that is."""
+    single, both = SINGLE, Plan.of("recruit", k=2)
+    tally = ReplayTally((V,), (single, both), ("sums",), (CHEAP, DEAR))
+    for i in range(999):
+        sure = (0.5, 0.9, 0.95)[i % 3]
+        right = float(sure > 0.5 or i % 2)
+        tally.add(0, 0, "sums", sureness=sure, score=right, cost_usd=1e-4, calls=[DEAR])
+        tally.add(0, 1, "sums", sureness=sure, score=1.0, cost_usd=1.01e-4, calls=[CHEAP, DEAR])
+    found = tally.outlooks()
+
+    def chosen(p_dear: float) -> Plan:
+        believed = replace(scores(), p_correct=np.array([0.4, p_dear]))
+        return choose_plan(pools.query("?", fallback_price_usd=V), believed, found).plan
+
+    assert [chosen(p) for p in (0.3, 0.6, 0.92, 0.99)] == [both, both, single, single]
+
+
 def test_outlooks_survive_a_round_trip() -> None:
-    again = PlanOutlooks.from_state(outlooks().state())
+    again = PlanOutlooks.from_state(outlooks().state(), outlooks().about())
     assert again.plans == (SINGLE, CASCADE)
     assert again.expect(scores(), V)[1].cost_usd == pytest.approx(
         outlooks().expect(scores(), V)[1].cost_usd

@@ -44,7 +44,8 @@ def test_most_questions_are_settled_and_agree_with_the_encoder(shipped: Conclave
     right_slow = category[slow.p_skill.argmax(axis=1)] == truth
     assert right_quick.mean() >= right_slow.mean() - 0.02
     asked = [t in set(embedded) for t in TEXTS]
-    np.testing.assert_allclose(quick.p_correct[asked], slow.p_correct[asked], atol=1e-9)
+    # By how like known questions are, in single precision: sums over other batches differ.
+    np.testing.assert_allclose(quick.p_correct[asked], slow.p_correct[asked], atol=2e-6)
     np.testing.assert_allclose(quick.novelty[asked], slow.novelty[asked], atol=1e-6)
 
 
@@ -60,4 +61,4 @@ def test_it_is_saved_with_the_rest_and_may_be_missing(shipped: Conclave, tmp_pat
         again = Fitted.load(tmp_path, shipped.pool, shipped.embedder.name)
         assert (again.shortcut is None) == (shortcut is None)
     assert fitted.shortcut is not None
-    assert (SHIPPED_STATE / "router.npz").stat().st_size < 1e6
+    assert sum(file.stat().st_size for file in SHIPPED_STATE.iterdir()) < 1.2e6

@@ -212,7 +212,7 @@ class PlanOutlooks:
         }
 
     def state(self) -> dict[str, np.ndarray]:
-        return {name: np.float32(np.round(getattr(self, name), 4)) for name in _ARRAYS}
+        return {n: np.asarray(np.round(getattr(self, n), 4), np.float32) for n in _ARRAYS}
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> Self:

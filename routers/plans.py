@@ -129,7 +129,7 @@ class PlanOutlooks:
         prices = self.fallback_prices_usd
         v = min(range(len(prices)), key=lambda v: abs(math.log(prices[v]) - wanted))
         weights = self._weights(scores)
-        u = bisect.bisect_right(self.sure_from, float(scores.p_correct.max()))
+        u = bisect.bisect_right(self.sure_from, _sureness(scores))
         p = self.p_correct[v, :, :, u] @ weights
         calls = weights @ self.n_calls[v, :, :, u]
         load = scores.load_usd
@@ -224,6 +224,12 @@ class PlanOutlooks:
             sure_from=tuple(about["sure_from"]),
             **{name: state[name].astype(float) for name in _ARRAYS},
         )
+
+
+def _sureness(scores: QueryScores) -> float:
+    """As the replays were made: what has moved beliefs since then moves the plans, and once."""
+    p, shift = scores.p_correct, scores.shift
+    return float((p if shift is None else without_shift(p, shift)).max())
 
 
 @dataclass(slots=True)

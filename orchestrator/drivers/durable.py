@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import sqlite3
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 INSTALL = "pip install 'conclave-coe[durable]'"
+_LANGGRAPH = (
+    "aiosqlite",
+    "langgraph.checkpoint.serde.jsonplus",
+    "langgraph.checkpoint.sqlite.aio",
+    "langgraph.func",
+    "langgraph.types",
+    "langsmith",
+)
+"""All that is imported of it in this module, where it is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +105,9 @@ async def checkpoints(path: Path) -> AsyncGenerator[AsyncSqliteSaver]:
 
 
 def _load_langgraph() -> None:
-    """All of it that is used here. Raises ImportError."""
-    import aiosqlite  # noqa: F401
-    import langsmith  # noqa: F401
+    """Raises ImportError."""
+    for name in _LANGGRAPH:
+        importlib.import_module(name)
 
 
 async def run_durable(durable: DurableRun, saver: AsyncSqliteSaver) -> Answer | Waiting:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -159,6 +161,21 @@ def test_plans_move_with_the_arms_that_they_call() -> None:
     assert other.p_correct == pytest.approx(0.9)
     before = outlooks().expect(scores().row(0), 1e-2)
     assert [o.p_correct for o in before] == pytest.approx([0.9] * 3)
+
+
+def test_a_shift_moves_a_plan_once() -> None:
+    """And not again, by taking the router for torn."""
+    levels = replace(
+        outlooks(),
+        sure_from=(0.7,),
+        p_correct=np.repeat(np.array([0.2, 0.9]), 9).reshape(2, 1, 3, 3).transpose(1, 2, 3, 0),
+        n_calls=np.repeat(outlooks().n_calls, 2, axis=3),
+    )
+    down = Shifts(logits=np.full((2, 3), -2.0), n=np.ones((2, 3)), prior_n=np.ones((2, 3)))
+    row = down.apply(scores()).row(0)
+    assert row.p_correct.max() < 0.7
+    odds = 9 * np.exp(-2)
+    assert [o.p_correct for o in levels.expect(row, 1e-2)] == pytest.approx([odds / (1 + odds)] * 3)
 
 
 # Drift.

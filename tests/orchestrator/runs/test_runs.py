@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from multiprocessing.context import ForkServerContext
@@ -294,6 +296,45 @@ def test_stopping_bills_what_was_under_way_and_asks_it_again(tmp_path: Path) -> 
         assert cut_short.cost_usd > 0
         assert answer["cost_usd"] == pytest.approx(view.cost_usd), "both bills"
     assert folder.calls() == Counter(range(N_CALLS)) + Counter([0])
+
+
+@pytest.mark.parametrize("missing", ["aiosqlite", "langgraph.func", "langgraph.types"])
+def test_without_langgraph_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    with opened(Folder(tmp_path)) as runs:
+        run_id = start(runs)
+        with pytest.raises(UserError, match="Durable runs need LangGraph"):
+            asyncio.run(runs.go_on(run_id))
+
+
+def test_langgraph_is_loaded_off_the_event_loop() -> None:
+    """It takes most of a second, for which a server would stand still."""
+    program = """
+import asyncio, pathlib, sys, tempfile, threading
+from orchestrator.drivers.durable import checkpoints
+main, on_main = threading.main_thread(), []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "langgraph" and threading.current_thread() is main:
+            on_main.append(name)
+
+sys.meta_path.insert(0, Watch())
+
+async def opened():
+    with tempfile.TemporaryDirectory() as folder:
+        async with checkpoints(pathlib.Path(folder) / "checkpoints.sqlite"):
+            import langgraph.func, langgraph.types
+
+asyncio.run(opened())
+print(on_main)
+"""
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "[]\n"
 
 
 def test_unknown_runs_and_experts_are_told_of(tmp_path: Path) -> None:

@@ -39,6 +39,10 @@ class Corpus:
     """(n_chats + 1,) int64."""
     said: np.ndarray
     """(n_tokens,) bool: tokens that the assistant is to say, end tokens included."""
+    blanked: np.ndarray | None = None
+    """(n_tokens,) bool: tokens that are said without those before them being seen: the model reads
+    ``blank_id`` in their places. None where nothing is."""
+    blank_id: int = 0
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -99,7 +103,9 @@ class Batch:
     """Right-padded chats of similar length."""
 
     ids: np.ndarray
-    """(n_chats, length) int64."""
+    """(n_chats, length) int64: what is to be predicted."""
+    read: np.ndarray
+    """(n_chats, length) int64: what the model reads; ``ids``, or blanks in their places."""
     counted: np.ndarray
     """(n_chats, length) bool: predicting the token at that place counts in the loss."""
 
@@ -133,11 +139,15 @@ def _padded(
 ) -> Batch:
     lengths = np.diff(corpus.starts)[rows]
     ids = np.full((len(rows), lengths.max()), pad_id, np.int64)
+    read = ids.copy()
     counted = np.asarray(rng.random(ids.shape) < prompt_share)
     counted[:, 0] = False
     for i, (row, n) in enumerate(zip(rows, lengths, strict=True)):
         chat = slice(corpus.starts[row], corpus.starts[row + 1])
         ids[i, :n] = corpus.ids[chat]
+        read[i, :n] = corpus.ids[chat]
+        if corpus.blanked is not None:
+            read[i, :n][corpus.blanked[chat]] = corpus.blank_id
         counted[i, :n] |= corpus.said[chat]
         counted[i, n:] = False
-    return Batch(ids=ids, counted=counted)
+    return Batch(ids=ids, read=read, counted=counted)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from experts.errors import UnknownExpert
+from experts.lab.composites.steps import MemberName
 from experts.lab.questions import CATEGORIES
 from experts.lab.tokenizers import CONTEXT_TOKENS, TokenizerKind
 
@@ -14,7 +15,8 @@ from experts.lab.tokenizers import CONTEXT_TOKENS, TokenizerKind
 class ExpertRecipe:
     """One bundled expert: what it learns, its shape, and its training budget.
 
-    Without categories it answers no questions: it learns to call tools.
+    Without categories it answers no questions of the laboratory: it learns to call tools, or is a
+    member of those that solve composites together.
     """
 
     name: str
@@ -33,6 +35,8 @@ class ExpertRecipe:
     """Share of the prompts' tokens that are learned too."""
     shares: Mapping[str, float] = field(default_factory=dict)
     """Relative share of a skill in training; 1 where nothing is said."""
+    member: MemberName | None = None
+    """Of the three that solve composites together; it is trained on steps, not on categories."""
     seed: int = 0
     context_tokens: int = CONTEXT_TOKENS
 
@@ -133,6 +137,39 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         batch_tokens=2048,
         prompt_share=0.05,
         context_tokens=1024,
+    ),
+    ExpertRecipe(
+        name="people",
+        description="Knows people's guilds and capitals' countries, and rewrites words.",
+        categories=(),
+        member="people",
+        tokenizer="told_bytes",
+        n_chats=160_000,
+        batch_tokens=2048,
+    ),
+    ExpertRecipe(
+        name="guilds",
+        description="Knows guilds' tokens and countries' currencies; picks words and letters, "
+        "and converts units.",
+        categories=(),
+        member="guilds",
+        tokenizer="told_words",
+        width=128,
+        ffn=320,
+        n_chats=120_000,
+        batch_tokens=2048,
+    ),
+    ExpertRecipe(
+        name="sums",
+        description="Adds, subtracts and doubles small numbers.",
+        categories=(),
+        member="sums",
+        tokenizer="told_words",
+        width=64,
+        layers=3,
+        ffn=192,
+        n_chats=60_000,
+        batch_tokens=2048,
     ),
 )
 

@@ -4,8 +4,9 @@
 *words*: the words of the questions' wordings are one token each, everything else is spelled in
 bytes, digits one by one. *letters*: the same, but words that lists are made of are spelled, too.
 *calls*: for the tool caller; words of tools and of questions for them are whole, what a call copies
-is spelled, and JSON's marks between two values are one token.
-All but the first are byte-level BPEs without merges whose vocabulary holds whole words
+is spelled, and JSON's marks between two values are one token. *told_words*, *told_bytes*: those of
+the experts that solve composites together; the words of composites are whole, and there is a blank.
+All but those of bytes alone are byte-level BPEs without merges whose vocabulary holds whole words
 (``ignore_merges``), which transformers and vLLM both load as ordinary fast tokenizers.
 """
 
@@ -19,11 +20,12 @@ from typing import Literal
 
 from experts.lab.calls.chat import CALL_SPECIALS, CALL_TEMPLATE, JSON_MARKS
 from experts.lab.calls.vocabulary import call_words
+from experts.lab.composites.vocabulary import composite_words
 from experts.lab.questions import SKILLS, draw_question
 from experts.lab.questions.vocabulary import closed_words
 from experts.lab.questions.words import word_list
 
-TokenizerKind = Literal["words", "letters", "bytes", "calls"]
+TokenizerKind = Literal["words", "letters", "bytes", "calls", "told_words", "told_bytes"]
 
 PAD, END, SYSTEM, USER, ASSISTANT = SPECIALS = (
     "<|pad|>",
@@ -32,6 +34,8 @@ PAD, END, SYSTEM, USER, ASSISTANT = SPECIALS = (
     "<|user|>",
     "<|assistant|>",
 )
+BLANK = "<|blank|>"
+"""Says nothing, and is where a member says something without having heard what comes before."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"
@@ -82,10 +86,14 @@ def save_tokenizer(
         specials += CALL_SPECIALS
         marks = sorted(JSON_MARKS, key=len, reverse=True)
         pieces = "|".join((*map(re.escape, marks), _SPLIT))
-    elif kind == "bytes":
+    elif kind in ("bytes", "told_bytes"):
         whole = []
+    elif kind == "told_words":
+        whole = composite_words()
     else:
         whole = whole_words(spell_list_words=kind == "letters")
+    if kind in ("told_words", "told_bytes"):
+        specials.append(BLANK)
     words = [t.replace(" ", "Ġ") for t in whole]
     tokens = [*specials, *alphabet, *(w for w in words if w not in set(alphabet))]
     vocabulary = {token: i for i, token in enumerate(tokens)}

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from experts.lab.composites.corpus import make_member_corpus
 from experts.lab.corpus import Batch, Corpus, batches, make_call_corpus, make_corpus
 from experts.lab.questions import skills_of
 from experts.lab.recipe import ExpertRecipe
@@ -62,7 +63,8 @@ def batch_loss(model: Any, batch: Batch, device: str) -> Any:
 
     ids = torch.from_numpy(batch.ids).to(device)
     counted = torch.from_numpy(batch.counted).to(device)[:, 1:]
-    hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
+    read = torch.from_numpy(batch.read).to(device)
+    hidden = model.model(input_ids=read, use_cache=False).last_hidden_state[:, :-1]
     return F.cross_entropy(model.lm_head(hidden[counted]), ids[:, 1:][counted])
 
 
@@ -117,7 +119,9 @@ def train_expert(
     folder.mkdir(parents=True, exist_ok=True)
     save_tokenizer(recipe.tokenizer, folder, context_tokens=recipe.context_tokens)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    if recipe.categories:
+    if recipe.member:
+        corpus = make_member_corpus(tokenizer, recipe.member, recipe.n_chats, recipe.seed)
+    elif recipe.categories:
         skills = [(s, recipe.shares.get(s.name, 1.0)) for s in skills_of(recipe.categories)]
         corpus = make_corpus(tokenizer, skills, recipe.n_chats, recipe.seed)
     else:

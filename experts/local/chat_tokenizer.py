@@ -59,6 +59,24 @@ class ChatTokenizer:
         forced = "tool_choice" in dict(call.sampling.extra)  # a grammar's form, whatever its own
         return read_text(text, "json" if forced else self._tool_format, tools, call)
 
+    def render(self, turns: list[dict[str, Any]]) -> str:
+        """A conversation by the chat template, ready for the assistant. Raises what a template
+        raises; marks in what was said are the caller's to cut (``without_marks``)."""
+        text: str = self._tokenizer.apply_chat_template(
+            turns, add_generation_prompt=True, tokenize=False
+        )
+        return text
+
+    def tokens_of(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids of a rendered text, and the characters that each stands for."""
+        encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return encoded["input_ids"], encoded["offset_mapping"]
+
+    def id_of(self, token: str) -> int | None:
+        """None where the vocabulary has no such token."""
+        found: int | None = self._tokenizer.get_vocab().get(token)
+        return found
+
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
         return text
@@ -83,12 +101,13 @@ class ChatTokenizer:
     def _cleaned(self, value: Any) -> Any:
         """Without marks, however deep they are."""
         if isinstance(value, str):
-            return self._without_marks(value)
+            return self.without_marks(value)
         if isinstance(value, dict):
             return {self._cleaned(k): self._cleaned(v) for k, v in value.items()}
         return [self._cleaned(v) for v in value] if isinstance(value, list) else value
 
-    def _without_marks(self, text: str) -> str:
+    def without_marks(self, text: str) -> str:
+        """A message without what looks like a special token."""
         while (cut := self._marks.sub(" ", text)) != text:  # a mark with a space may come of it
             text = cut
         return text

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from experts.values import Sampling
 
@@ -29,40 +29,39 @@ class Token:
     """The row ended with this token; an end token is not part of the text."""
 
 
+class Steps(Protocol):
+    """A batch of prompts under way."""
+
+    def first(self) -> torch.Tensor:
+        """Logits behind each prompt, (n_rows, vocabulary)."""
+        ...
+
+    def next(self, chosen: torch.Tensor) -> torch.Tensor:
+        """Logits behind one more token of each row, (n_rows,) int64."""
+        ...
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows only."""
+        ...
+
+
 def decode(
-    model: Any,
-    prompts: Sequence[Sequence[int]],
-    samplings: Sequence[Sampling],
-    *,
-    end_ids: frozenset[int],
-    pad_id: int,
+    steps: Steps, samplings: Sequence[Sampling], *, end_ids: frozenset[int]
 ) -> Generator[list[Token]]:
     """Yield, for each step, one token of each row that is still going.
 
-    Rows are left-padded to one length and leave the batch when they end; ``stop`` sequences are
-    the caller's, who sees text. Close the generator to stop early.
+    Rows leave the batch when they end; ``stop`` sequences are the caller's, who sees text. Close the
+    generator to stop early.
     """
     import torch
-    from transformers import DynamicCache
 
-    width = max(len(p) for p in prompts)
-    ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    cache = DynamicCache(config=model.config)
-    rows = list(range(len(prompts)))
+    rows = list(range(len(samplings)))
     generators = [torch.Generator().manual_seed(s.seed) for s in samplings]
     n_done = 0
+    chosen: torch.Tensor | None = None
     with torch.inference_mode():
         while rows:
-            logits = model(
-                input_ids=ids.to(model.device),
-                attention_mask=mask.to(model.device),
-                position_ids=positions.to(model.device),
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            ).logits[:, -1]
+            logits = steps.first() if chosen is None else steps.next(chosen)
             logprobs = torch.log_softmax(logits.float(), dim=-1).cpu()
             chosen = _choose(logprobs, [samplings[r] for r in rows], [generators[r] for r in rows])
             n_done += 1
@@ -81,11 +80,47 @@ def decode(
                 rows = [rows[i] for i in keep]
                 if not rows:
                     return
-                cache.batch_select_indices(torch.tensor(keep, device=model.device))
-                mask, positions, chosen = mask[keep], positions[keep], chosen[keep]
-            ids = chosen[:, None]
-            mask = torch.cat([mask, torch.ones(len(rows), 1, dtype=mask.dtype)], dim=1)
-            positions = positions[:, -1:] + 1
+                steps.keep(torch.tensor(keep))
+                chosen = chosen[keep]
+
+
+class ModelSteps:
+    """Of one causal LM; rows are left-padded to one length."""
+
+    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], *, pad_id: int) -> None:
+        import torch
+        from transformers import DynamicCache
+
+        width = max(len(p) for p in prompts)
+        self._model = model
+        self._ids = torch.tensor([[pad_id] * (width - len(p)) + list(p) for p in prompts])
+        self._mask = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+        self._positions = (self._mask.cumsum(1) - 1).clamp(min=0)
+        self._cache = DynamicCache(config=model.config)
+
+    def first(self) -> torch.Tensor:
+        device = self._model.device
+        logits: torch.Tensor = self._model(
+            input_ids=self._ids.to(device),
+            attention_mask=self._mask.to(device),
+            position_ids=self._positions.to(device),
+            past_key_values=self._cache,
+            use_cache=True,
+            logits_to_keep=1,
+        ).logits[:, -1]
+        return logits
+
+    def next(self, chosen: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        more = torch.ones(len(self._mask), 1, dtype=self._mask.dtype)
+        self._ids, self._mask = chosen[:, None], torch.cat([self._mask, more], dim=1)
+        self._positions = self._positions[:, -1:] + 1
+        return self.first()
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self._cache.batch_select_indices(rows.to(self._model.device))
+        self._mask, self._positions = self._mask[rows], self._positions[rows]
 
 
 def _choose(

@@ -16,11 +16,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from experts.cards import ExpertCard
-from experts.local.chat_tokenizer import ChatTokenizer
-from experts.local.decode import decode
+from experts.local.brain import Brain, LocalBrain
 from experts.local.row import Row
 from experts.tool_calls import final_answer, tools_of
 from experts.tool_formats import ToolFormat
@@ -32,22 +30,12 @@ MAX_ROWS = 256
 """Rows decoded together; bounds memory, not speed: steps of tiny models are mostly overhead."""
 
 
-class LocalExpert:
-    """A causal LM in a local folder (config, safetensors, tokenizer with a chat template)."""
+class InProcessExpert:
+    """A brain that answers in this process."""
 
-    def __init__(
-        self,
-        card: ExpertCard,
-        folder: Path,
-        *,
-        device: str = "cpu",
-        worker: ThreadPoolExecutor,
-        tool_format: ToolFormat | None = None,
-    ) -> None:
-        self._card, self._folder, self._device, self._worker = card, folder, device, worker
-        self._tool_format: ToolFormat | None = tool_format
-        self._model: Any = None
-        self._tokenizer: Any = None
+    def __init__(self, card: ExpertCard, brain: Brain, *, worker: ThreadPoolExecutor) -> None:
+        self._card, self._brain, self._worker = card, brain, worker
+        self._loaded = False
         self._n_waiting = 0
 
     @property
@@ -63,7 +51,7 @@ class LocalExpert:
 
     def load_outlook(self) -> LoadOutlook | None:
         """It is loaded once, at the first call, and stays. How long that takes the ledger knows."""
-        if self._model is not None:
+        if self._loaded:
             return None
         return LoadOutlook(load_s=None, n_waiting=self._n_waiting)
 
@@ -111,28 +99,12 @@ class LocalExpert:
 
     def _load(self) -> float:
         """Seconds that loading took; 0 when the model was there already."""
-        if self._model is not None:
+        if self._loaded:
             return 0.0
-        import torch
-        from transformers import (
-            MODEL_FOR_CAUSAL_LM_MAPPING,
-            AutoConfig,
-            AutoModelForCausalLM,
-        )
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.disable_progress_bar()
-        transformers_logging.set_verbosity_error()
-        # Its code is imported when it is looked up: seconds of this process, not of this model.
-        MODEL_FOR_CAUSAL_LM_MAPPING.get(type(AutoConfig.from_pretrained(self._folder)), None)
+        self._brain.prepare()
         started = time.perf_counter()
-        self._tokenizer = ChatTokenizer(self._folder, self._tool_format)
-        model = AutoModelForCausalLM.from_pretrained(
-            self._folder,
-            dtype=torch.float32,
-            use_safetensors=True,  # a pickle beside them would run code
-        )
-        self._model = model.to(self._device).eval()
+        self._brain.load()
+        self._loaded = True
         return time.perf_counter() - started
 
     def _run(
@@ -148,7 +120,7 @@ class LocalExpert:
             load_s = self._load()
         except Exception as error:  # any broken folder: files, config, tokenizer, weights
             log.warning("expert %s cannot be loaded: %s", self._card.name, error)
-            said, waited_s = f"cannot load {self._folder.name}: {error}", _since(asked)
+            said, waited_s = f"cannot load {self._card.name}: {error}", _since(asked)
             return [failed_completion(c, said, latency_s=waited_s) for c in calls]
         done: list[Completion] = []
         for i in range(0, len(calls), MAX_ROWS):
@@ -171,16 +143,16 @@ class LocalExpert:
                 done[i] = self._given_up(call, asked)
                 continue
             try:
-                prompt = self._tokenizer.encode(call)
+                put = self._brain.put(call)
             except Exception as problem:  # no chat template, or one that refuses these roles
                 said = f"cannot be put to this model: {problem}"
                 done[i] = failed_completion(call, said, latency_s=_since(asked))
                 continue
-            if len(prompt) >= self._card.context_tokens:
-                done[i] = self._too_long(call, len(prompt), asked)
+            if put.n_context >= self._card.context_tokens:
+                done[i] = self._too_long(call, put.n_context, asked)
                 continue
             deadline = None if call.timeout_s is None else asked + call.timeout_s
-            rows[i] = Row(call, prompt, self._tokenizer.decode, deadline=deadline)
+            rows[i] = Row(put, deadline=deadline)
         error: str | None = None
         try:
             if rows:
@@ -200,17 +172,11 @@ class LocalExpert:
         samplings = [
             replace(
                 r.call.sampling,
-                max_tokens=min(r.call.sampling.max_tokens, room - len(r.prompt)),
+                max_tokens=min(r.call.sampling.max_tokens, room - r.put.n_context),
             )
             for r in rows
         ]
-        steps = decode(
-            self._model,
-            [r.prompt for r in rows],
-            samplings,
-            end_ids=self._tokenizer.end_ids,
-            pad_id=self._tokenizer.pad_id,
-        )
+        steps = self._brain.decode([r.put for r in rows], samplings)
         with closing(steps):
             for step in steps:
                 now = time.perf_counter()
@@ -223,11 +189,7 @@ class LocalExpert:
                     row = rows[token.row]
                     if row.done:  # ended by a stop sequence while others of its batch go on
                         continue
-                    row.take(
-                        token.token_id,
-                        token.logprob,
-                        is_end=token.token_id in self._tokenizer.end_ids,
-                    )
+                    row.take(token.token_id, token.logprob)
                     if tell and (delta := row.new_text()):
                         tell(delta)
                 if all(row.done for row in rows):
@@ -240,14 +202,14 @@ class LocalExpert:
     def _finished(self, row: Row, asked: float, error: str | None, n_batch: int) -> Completion:
         if row.timed_out and not error:
             error = _no_answer_within(row.call)
-        text, tool_calls = self._tokenizer.read(row.text, row.call)
+        text, tool_calls = self._brain.read(row.text, row.call)
         return Completion(
             call=row.call,
             text=text,
             answer=final_answer(text, tool_calls),
             tool_calls=tool_calls,
             usage=row.usage,
-            cost_usd=self._card.prices.cost_usd(row.usage),
+            cost_usd=row.cost_usd,
             latency_s=(row.ended_at or time.perf_counter()) - asked,
             n_batch=n_batch,
             logprob=row.logprob,
@@ -272,6 +234,22 @@ class LocalExpert:
             said = _no_answer_within(call)
             return failed_completion(call, said, "timeout", latency_s=_since(asked))
         return Completion(call=call, latency_s=_since(asked), finish_reason="cancelled")
+
+
+class LocalExpert(InProcessExpert):
+    """A causal LM in a local folder (config, safetensors, tokenizer with a chat template)."""
+
+    def __init__(
+        self,
+        card: ExpertCard,
+        folder: Path,
+        *,
+        device: str = "cpu",
+        worker: ThreadPoolExecutor,
+        tool_format: ToolFormat | None = None,
+    ) -> None:
+        brain = LocalBrain(folder, card.prices, device=device, tool_format=tool_format)
+        super().__init__(card, brain, worker=worker)
 
 
 async def _next(queue: asyncio.Queue[Delta | None], stop: threading.Event) -> Delta | None:

@@ -201,4 +201,4 @@ def test_a_broken_folder_is_a_failed_completion(tmp_path: Path, broken: str) -> 
     (folder / broken).write_bytes(b"garbage")
     with ThreadPoolExecutor(1) as worker:
         [completion] = complete(LocalExpert(card("broken"), folder, worker=worker), [ask("x")])
-    assert "cannot load model" in str(completion.error)
+    assert "cannot load broken" in str(completion.error)

@@ -69,12 +69,12 @@ def content_hash(content: str) -> int:
     return int.from_bytes(hashlib.blake2b(content.encode(), digest_size=2).digest(), "big")
 
 
-def read_patterns(name: str) -> tuple[Pattern, ...]:
-    """Patterns of ``patterns/{name}.txt``: a line each, under ``# noun``, ``# verb``, ...
+def read_patterns(name: str, room: str = "experts.lab.questions") -> tuple[Pattern, ...]:
+    """Patterns of ``patterns/{name}.txt`` in a room: a line each, under ``# noun``, ``# verb``, ...
 
     Raises ValueError for an unknown form: a typing error there would silently lose wordings.
     """
-    text = files("experts.lab.questions").joinpath(f"patterns/{name}.txt").read_text("utf-8")
+    text = files(room).joinpath(f"patterns/{name}.txt").read_text("utf-8")
     patterns: list[Pattern] = []
     form = ""
     for line in filter(None, text.splitlines()):
@@ -128,10 +128,7 @@ def ask(
     noise: Noise = CLEAN,
 ) -> str:
     """One finished question: pattern in a shell, sometimes with an opener or a closer."""
-    text = pattern.choose(rng)
-    if shells := _SHELLS[pattern.form, shells_of]:  # a full text needs none
-        text = rng.choice(shells).choose(rng).replace("{_}", text)
-    text = text[:1].upper() + text[1:]
+    text = in_shell(pattern.choose(rng), pattern.form, rng, shells_of)
     dice = rng.random()
     if dice < 0.10:
         text = f"{rng.choice(OPENERS)} {text}"
@@ -145,6 +142,13 @@ def ask(
         text = text.rstrip(".?!")
     text = text.format_map(slots)
     return text.lower() if rng.random() < noise.lower_case else text
+
+
+def in_shell(text: str, form: str, rng: Random, shells_of: Split = "train") -> str:
+    """A phrase as something that a person would type; its slots stay open."""
+    if shells := _SHELLS[form, shells_of]:  # a full text needs none
+        text = rng.choice(shells).choose(rng).replace("{_}", text)
+    return text[:1].upper() + text[1:]
 
 
 def _with_strange_word(template: str, rng: Random) -> str:

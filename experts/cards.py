@@ -11,7 +11,7 @@ from experts.tool_calls import tools_of
 from experts.tools.spec import ToolSpec
 from experts.values import Arm, Call, Message, Usage
 
-ExpertKind = Literal["local", "vllm", "openai", "litellm", "tool", "human", "fake"]
+ExpertKind = Literal["local", "latent", "vllm", "openai", "litellm", "tool", "human", "fake"]
 
 STATED = "stated by the owner"
 TOKEN_EXTRA = frozenset(
@@ -120,6 +120,9 @@ class ExpertCard:
     price_source: str = STATED
     takes: frozenset[str] = frozenset()
     """Which fields it takes of a call's ``Sampling.extra``."""
+    extra_tokens: int = 0
+    """That it reads with every prompt beside what was said and a template's marks: the slots of a
+    latent expert."""
     tool: ToolSpec | None = None
     """What a tool does and takes. One that cannot answer a question by itself has no ``modes``."""
 
@@ -137,7 +140,9 @@ class ExpertCard:
         tools = len(dict(call.sampling.extra).get("tools", "").encode())
         tools += _TOOLS_MARKUP_TOKENS if tools_of(call.sampling.extra) else 0
         return Usage(
-            input_tokens=min(text + tools + _MARKUP_TOKENS, self.context_tokens),
+            input_tokens=min(
+                text + tools + _MARKUP_TOKENS + self.extra_tokens, self.context_tokens
+            ),
             output_tokens=min(call.sampling.max_tokens, self.context_tokens),
             estimated=True,
         )

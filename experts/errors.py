@@ -14,6 +14,7 @@
     │   ├── ContextTooLong    the conversation fits no expert that may answer it
     │   ├── RunBusy           another process works on that durable run
     │   ├── RunChanged        a durable run's strategy asks otherwise than it did when it began
+    │   ├── BadHead       a latent head is none, or was trained with other models
     │   ├── BadModel          a folder is not a model, or an adapter not of this base
     │   └── DoesNotFit        a model's weights are larger than every slot
     ├── EngineFailed          a vLLM process would not start, died, or hung
@@ -98,6 +99,10 @@ class RunBusy(UserError):
 
 class RunChanged(UserError):
     """Followed again, a durable run's strategy does not make the calls that are recorded."""
+
+
+class BadHead(UserError):
+    """A latent head cannot be used with these models, or is none."""
 
 
 class BadModel(UserError):

@@ -10,10 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 from experts.bundled import bundled_experts
 from experts.cards import OPENAI_EXTRA, STATED, TOOL_EXTRA, ExpertCard, Prices
-from experts.errors import ConfigError, UnknownPrice
+from experts.errors import BadHead, ConfigError, UnknownPrice
 from experts.expert import Expert
 from experts.human.desk import Desk
 from experts.human.expert import CONTEXT_TOKENS, HumanExpert
+from experts.latent.expert import bundled_latent_expert, latent_expert
 from experts.local.expert import LocalExpert
 from experts.local.fingerprint import weights_fingerprint
 from experts.remote.expert import RemoteExpert
@@ -27,6 +28,7 @@ from orchestrator.config import (
     Config,
     ExpertSettings,
     HumanExpertSettings,
+    LatentExpertSettings,
     LiteLLMExpertSettings,
     LocalExpertSettings,
     OpenAIExpertSettings,
@@ -89,6 +91,8 @@ def _by_name(
             )
         elif isinstance(settings, LocalExpertSettings):
             made.append(_local(settings, config, worker))
+        elif isinstance(settings, LatentExpertSettings):
+            made.append(_latent(settings, config, worker))
         elif isinstance(settings, OpenAIExpertSettings):
             made.append(_openai(settings, config))
         elif isinstance(settings, LiteLLMExpertSettings):
@@ -138,6 +142,32 @@ def _local(settings: LocalExpertSettings, config: Config, worker: ThreadPoolExec
         takes=TOOL_EXTRA if tool_format else frozenset(),
     )
     return LocalExpert(card, folder, device=settings.device, worker=worker, tool_format=tool_format)
+
+
+def _latent(settings: LatentExpertSettings, config: Config, worker: ThreadPoolExecutor) -> Expert:
+    if settings.head is None:
+        return bundled_latent_expert(
+            settings.name,
+            worker=worker,
+            load_usd_per_s=config.host_usd_per_s,
+            description=settings.description,
+        )
+    try:
+        return latent_expert(
+            settings.name,
+            settings.head,
+            {name: m.folder for name, m in settings.members.items()},
+            {
+                name: _prices(m.prices, load_usd_per_s=config.host_usd_per_s)
+                for name, m in settings.members.items()
+            },
+            worker=worker,
+            description=settings.description,
+            device=settings.device,
+            modes=config.modes_of(settings),
+        )
+    except BadHead as error:
+        raise ConfigError(f"Expert {settings.name!r}: {error}") from None
 
 
 def _openai(settings: OpenAIExpertSettings, config: Config) -> Expert:

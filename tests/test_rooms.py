@@ -25,6 +25,10 @@ MODULES = [
 ]
 
 
+MADE_OF_TORCH = ("experts.latent.net", "experts.latent.training", "eval.latent")
+"""Whose classes are nets: nothing else imports them but inside of functions."""
+
+
 def imported(path: Path) -> set[str]:
     """Modules that a file imports, also inside of functions."""
     names: set[str] = set()
@@ -58,8 +62,9 @@ def test_strategies_do_no_io() -> None:
 
 
 def test_importing_everything_brings_no_heavy_library() -> None:
+    light = [m for m in MODULES if not m.startswith(MADE_OF_TORCH)]
     code = (
-        f"import importlib, sys; [importlib.import_module(m) for m in {MODULES!r}]; "
+        f"import importlib, sys; [importlib.import_module(m) for m in {light!r}]; "
         "print(sorted({'torch', 'transformers', 'sklearn', 'sentence_transformers', 'scipy', "
         "'mcp', 'mcp_types', 'jsonschema', 'sympy', 'pint'} & set(sys.modules)))"
     )

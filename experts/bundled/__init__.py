@@ -1,8 +1,9 @@
 """The bundled experts: tiny language models, trained by ``experts.lab`` on what it generates.
 
 A laboratory, not assistants: eight answer short questions, each of its own field, and nothing else;
-one, the tool caller, writes tool calls and answers nothing by itself, so that it is in a pool only
-where it is named. They are ordinary Llama checkpoints; one folder each, beside this file.
+one, the tool caller, writes tool calls and answers nothing by itself; and three, the members of the
+bundled latent expert, each know a part of what is asked of them together. Those are in a pool only
+where they are named. They are ordinary Llama checkpoints; one folder each, beside this file.
 
 Prices are list prices as an API would post them, growing with size as APIs' do. They pretend that a
 million parameters here are a billion there: $0.10 per million input tokens and billion parameters,
@@ -25,6 +26,8 @@ from experts.tool_formats import format_of
 
 FOLDER = Path(__file__).parent
 TOOL_CALLER = "tool_caller"
+LATENT_MEMBERS = ("people", "guilds", "sums")
+"""Of the bundled latent expert, in the order of its head's card."""
 USD_PER_MTOK_PER_MPARAMETER = 0.10
 OUTPUT_PRICE_RATIO = 4.0
 _BYTES_PER_PARAMETER = 4
@@ -38,7 +41,7 @@ class BundledModel:
     name: str
     description: str
     categories: tuple[str, ...]
-    """Of the questions that it answers; none: it calls tools."""
+    """Of the laboratory's questions that it answers; none: it is for something else."""
     parameters: int
     context_tokens: int
 
@@ -117,5 +120,5 @@ def _card(model: BundledModel, folder: Path, load_usd_per_s: float) -> ExpertCar
         parameters=model.parameters,
         memory_bytes=model.parameters * _BYTES_PER_PARAMETER,
         version=weights_fingerprint(folder),
-        takes=frozenset() if model.categories else TOOL_EXTRA,
+        takes=TOOL_EXTRA if model.name == TOOL_CALLER else frozenset(),
     )

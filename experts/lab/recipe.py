@@ -144,6 +144,7 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         categories=(),
         member="people",
         tokenizer="told_bytes",
+        layers=5,
         n_chats=160_000,
         batch_tokens=2048,
     ),
@@ -156,7 +157,7 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         tokenizer="told_words",
         width=128,
         ffn=320,
-        n_chats=120_000,
+        n_chats=140_000,
         batch_tokens=2048,
     ),
     ExpertRecipe(
@@ -165,10 +166,7 @@ RECIPES: tuple[ExpertRecipe, ...] = (
         categories=(),
         member="sums",
         tokenizer="told_words",
-        width=64,
-        layers=3,
-        ffn=192,
-        n_chats=60_000,
+        n_chats=100_000,
         batch_tokens=2048,
     ),
 )

@@ -1,7 +1,7 @@
 """What an in-process expert thinks with: one model, or several that answer as one.
 
-``Brain`` is the seam: the expert keeps threads, deadlines and the shape of completions; a brain loads
-weights, turns calls into prompts, decodes batches of them and knows what that costs.
+``Brain`` is the seam: the expert keeps threads, deadlines and the shape of completions; a brain
+loads weights, turns calls into prompts, decodes batches of them and knows what that costs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Put:
     prompt: Any
     """The brain's own."""
     n_context: int
-    """Tokens of the prompt that count against the context of the model that speaks."""
+    """Tokens of the prompt, as the model reads it that reads most of it."""
     n_read: int
     """Tokens that are read before the first is said, by all models together."""
     cost_usd: Callable[[int], float]

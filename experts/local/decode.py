@@ -8,7 +8,7 @@ else is in the batch. Prompts are token ids; text, prices and queues belong to t
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from experts.values import Sampling
@@ -27,6 +27,10 @@ class Token:
     """Log-probability (natural) under the model at temperature 1."""
     is_end: bool
     """The row ended with this token; an end token is not part of the text."""
+
+    def of_row(self, row: int) -> Token:
+        """The same token, of a row by another number."""
+        return replace(self, row=row)
 
 
 class Steps(Protocol):
@@ -50,8 +54,8 @@ def decode(
 ) -> Generator[list[Token]]:
     """Yield, for each step, one token of each row that is still going.
 
-    Rows leave the batch when they end; ``stop`` sequences are the caller's, who sees text. Close the
-    generator to stop early.
+    Rows leave the batch when they end; ``stop`` sequences are the caller's, who sees text. Close
+    the generator to stop early.
     """
     import torch
 

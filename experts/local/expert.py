@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from experts.cards import ExpertCard
-from experts.local.brain import Brain, LocalBrain
+from experts.local.brain import Brain, LocalBrain, Put
 from experts.local.row import Row
 from experts.tool_calls import final_answer, tools_of
 from experts.tool_formats import ToolFormat
@@ -137,7 +137,7 @@ class InProcessExpert:
         tell: Callable[[Delta], None] | None,
     ) -> list[Completion]:
         done: dict[int, Completion] = {}
-        rows: dict[int, Row] = {}
+        rows: dict[int, tuple[Put, Row]] = {}
         for i, call in enumerate(calls):
             if _given_up(call, asked, stop):
                 done[i] = self._given_up(call, asked)
@@ -152,7 +152,7 @@ class InProcessExpert:
                 done[i] = self._too_long(call, put.n_context, asked)
                 continue
             deadline = None if call.timeout_s is None else asked + call.timeout_s
-            rows[i] = Row(put, deadline=deadline)
+            rows[i] = put, Row(call, put.n_read, put.detokenize, deadline=deadline)
         error: str | None = None
         try:
             if rows:
@@ -160,23 +160,27 @@ class InProcessExpert:
         except Exception as problem:  # out of memory, a device that went away, ...
             log.exception("expert %s failed while decoding", self._card.name)
             error = f"{type(problem).__name__}: {problem}"
-        for i, row in rows.items():
-            done[i] = self._finished(row, asked, error, n_batch=len(rows))
+        for i, (put, row) in rows.items():
+            done[i] = self._finished(put, row, asked, error, n_batch=len(rows))
         completions = [done[i] for i in range(len(calls))]
         return [self._with_load(completions[0], load_s), *completions[1:]]
 
     def _decode(
-        self, rows: list[Row], stop: threading.Event, tell: Callable[[Delta], None] | None
+        self,
+        batch: list[tuple[Put, Row]],
+        stop: threading.Event,
+        tell: Callable[[Delta], None] | None,
     ) -> None:
         room = self._card.context_tokens
         samplings = [
             replace(
-                r.call.sampling,
-                max_tokens=min(r.call.sampling.max_tokens, room - r.put.n_context),
+                put.call.sampling,
+                max_tokens=min(put.call.sampling.max_tokens, room - put.n_context),
             )
-            for r in rows
+            for put, _ in batch
         ]
-        steps = self._brain.decode([r.put for r in rows], samplings)
+        steps = self._brain.decode([put for put, _ in batch], samplings)
+        rows = [row for _, row in batch]
         with closing(steps):
             for step in steps:
                 now = time.perf_counter()
@@ -189,7 +193,8 @@ class InProcessExpert:
                     row = rows[token.row]
                     if row.done:  # ended by a stop sequence while others of its batch go on
                         continue
-                    row.take(token.token_id, token.logprob)
+                    is_end = token.token_id in batch[token.row][0].end_ids
+                    row.take(token.token_id, token.logprob, is_end=is_end)
                     if tell and (delta := row.new_text()):
                         tell(delta)
                 if all(row.done for row in rows):
@@ -199,7 +204,9 @@ class InProcessExpert:
             if tell and (delta := row.new_text()):
                 tell(delta)
 
-    def _finished(self, row: Row, asked: float, error: str | None, n_batch: int) -> Completion:
+    def _finished(
+        self, put: Put, row: Row, asked: float, error: str | None, n_batch: int
+    ) -> Completion:
         if row.timed_out and not error:
             error = _no_answer_within(row.call)
         text, tool_calls = self._brain.read(row.text, row.call)
@@ -209,7 +216,7 @@ class InProcessExpert:
             answer=final_answer(text, tool_calls),
             tool_calls=tool_calls,
             usage=row.usage,
-            cost_usd=row.cost_usd,
+            cost_usd=put.cost_usd(len(row.ids)),
             latency_s=(row.ended_at or time.perf_counter()) - asked,
             n_batch=n_batch,
             logprob=row.logprob,

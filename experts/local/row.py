@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from experts.local.brain import Put
 from experts.values import Call, Delta, FinishReason, ToolCall, Usage
+
+Detokenize = Callable[[list[int]], str]
 
 
 @dataclass(slots=True)
 class Row:
     """Mutable, owned by the worker thread that decodes it."""
 
-    put: Put
+    call: Call
+    n_read: int
+    """Tokens that were read before the first is said."""
+    detokenize: Detokenize
     deadline: float | None = None
     """On ``time.perf_counter``; past it the row is cancelled."""
     ids: list[int] = field(default_factory=list)
@@ -30,16 +34,8 @@ class Row:
     """Characters of the text that ``new_text`` has given out."""
 
     @property
-    def call(self) -> Call:
-        return self.put.call
-
-    @property
     def usage(self) -> Usage:
-        return Usage(input_tokens=self.put.n_read, output_tokens=len(self.ids))
-
-    @property
-    def cost_usd(self) -> float:
-        return self.put.cost_usd(len(self.ids))
+        return Usage(input_tokens=self.n_read, output_tokens=len(self.ids))
 
     @property
     def cancelled(self) -> bool:
@@ -49,14 +45,14 @@ class Row:
         """Why it ended, for one whose text holds these calls."""
         return "tool_calls" if tool_calls and self.finish_reason == "stop" else self.finish_reason
 
-    def take(self, token_id: int, logprob: float) -> None:
-        """Add a token."""
+    def take(self, token_id: int, logprob: float, *, is_end: bool) -> None:
+        """Add a token; ``is_end`` when it is one of the model's end tokens."""
         self.ids.append(token_id)
         self.logprob += logprob
-        if token_id in self.put.end_ids:
+        if is_end:
             self._end("stop")
         elif stops := self.call.sampling.stop:
-            text = self.put.detokenize(self.ids)
+            text = self.detokenize(self.ids)
             if cuts := [text.index(mark) for mark in stops if mark in text]:
                 self._end("stop", text[: min(cuts)])
 
@@ -80,7 +76,7 @@ class Row:
         if self.done:
             sure = self.text
         else:
-            sure = self.put.detokenize(self.ids).rstrip("\ufffd")
+            sure = self.detokenize(self.ids).rstrip("\ufffd")
             sure = sure[: len(sure) - _overlap(sure, self.call.sampling.stop)]
         if len(sure) <= self.n_shown:
             return None
@@ -89,7 +85,7 @@ class Row:
 
     def _end(self, reason: FinishReason, text: str | None = None) -> None:
         self.done, self.finish_reason, self.ended_at = True, reason, time.perf_counter()
-        self.text = self.put.detokenize(self.ids) if text is None else text
+        self.text = self.detokenize(self.ids) if text is None else text
 
 
 def _overlap(text: str, stops: Sequence[str]) -> int:

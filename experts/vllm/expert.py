@@ -203,7 +203,7 @@ class VLLMExpert:
                 max_tokens=min(call.sampling.max_tokens, room),
                 sampling=call.sampling,
             ),
-            new_row=lambda: Row(call, prompt, tokenizer.decode),
+            new_row=lambda: Row(call, len(prompt), tokenizer.decode),
         )
 
     def _loaded_tokenizer(self) -> ChatTokenizer:

@@ -14,6 +14,7 @@ from orchestrator.config.engines import VLLMSettings
 from orchestrator.config.experts import (
     BundledExperts,
     ExpertSettings,
+    LatentExpertSettings,
     LocalExpertSettings,
     ModeName,
     RemoteSettings,
@@ -99,7 +100,8 @@ class Config(Strict):
         return {**shipped_modes(), **{name: Mode(name, told) for name, told in self.modes.items()}}
 
     def modes_of(
-        self, expert: LocalExpertSettings | VLLMExpertSettings | RemoteSettings
+        self,
+        expert: LocalExpertSettings | LatentExpertSettings | VLLMExpertSettings | RemoteSettings,
     ) -> tuple[Mode, ...]:
         """Raises ConfigError, with the nearest names, for a mode that there is not."""
         known = self.all_modes

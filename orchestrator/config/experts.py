@@ -73,6 +73,40 @@ class LocalExpertSettings(Strict):
     out, what its chat template tells."""
 
 
+class LatentMemberSettings(Strict):
+    """One of the models that answer as one."""
+
+    folder: Path
+    prices: PriceSettings
+
+
+class LatentExpertSettings(Strict):
+    """Several Hugging Face causal LMs that answer as one (docs/latent.md), run in this process."""
+
+    kind: Literal["latent"]
+    name: ExpertName
+    head: Path | None = None
+    """Folder of a trained head (`conclave latent train`). None is the bundled one, with its three
+    members."""
+    members: dict[str, LatentMemberSettings] = {}
+    """Of a head that is named, by the names in its card."""
+    description: str = ""
+    modes: Modes = ["direct"]
+    device: str = "cpu"
+    """cpu or cuda."""
+
+    @model_validator(mode="after")
+    def _names_its_members(self) -> LatentExpertSettings:
+        if self.head and not self.members:
+            raise ValueError(
+                "a head needs its `members`: for each name in its head.json the model's `folder` "
+                "and `prices`."
+            )
+        if self.members and not self.head:
+            raise ValueError("`members` belong to a `head`; name its folder, too.")
+        return self
+
+
 class RemoteSettings(Strict):
     """Of a model behind somebody else's API."""
 
@@ -156,6 +190,7 @@ class HumanExpertSettings(Strict):
 ExpertSettings = Annotated[
     BundledExperts
     | LocalExpertSettings
+    | LatentExpertSettings
     | VLLMExpertSettings
     | OpenAIExpertSettings
     | LiteLLMExpertSettings

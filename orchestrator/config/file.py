@@ -15,6 +15,8 @@ from orchestrator.config.experts import (
     ExpertSettings,
     HumanExpertSettings,
     LiteLLMExpertSettings,
+    LatentExpertSettings,
+    LatentMemberSettings,
     LocalExpertSettings,
     OpenAIExpertSettings,
     PriceSettings,
@@ -85,6 +87,12 @@ def _with_paths_from(config: Config, base: Path) -> Config:
     def one_placed(expert: ExpertSettings) -> ExpertSettings:
         if isinstance(expert, LocalExpertSettings | VLLMExpertSettings):
             return expert.model_copy(update={"folder": placed(expert.folder)})
+        if isinstance(expert, LatentExpertSettings) and expert.head:
+            members = {
+                name: m.model_copy(update={"folder": placed(m.folder)})
+                for name, m in expert.members.items()
+            }
+            return expert.model_copy(update={"head": placed(expert.head), "members": members})
         return expert.placed(base) if isinstance(expert, MCPServerSettings) else expert
 
     def all_placed(experts: list[ExpertSettings]) -> list[ExpertSettings]:
@@ -123,6 +131,8 @@ def _embedder_from(embedder: str, base: Path) -> str:
 _SECTIONS: dict[str, type[BaseModel]] = {
     "bundled": BundledExperts,
     "local": LocalExpertSettings,
+    "latent": LatentExpertSettings,
+    "members": LatentMemberSettings,
     "openai": OpenAIExpertSettings,
     "litellm": LiteLLMExpertSettings,
     "mcp": MCPServerSettings,

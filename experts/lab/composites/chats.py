@@ -18,7 +18,10 @@ from experts.lab.tokenizers import BLANK, chat_text
 
 _SYSTEM_SHARE = 0.05
 _DIRECT_SHARE = 0.35
-_SHARES = {"guild": 6.0, "token": 3.0, "country": 2.0, "currency": 2.0, "capitals": 0.5}
+_SHARES = {
+    "guild": 6.0, "token": 3.0, "country": 2.0, "currency": 2.0, "capitals": 0.5,
+    "reverse": 2.5, "first_in_alphabet": 2.5, "subtract": 2.0,
+}  # fmt: skip
 """Facts are learned by heart, and there are many; 1 where nothing is said."""
 _PADDING = (0, 0, 0, 1, 2, 4, 8)
 """Blanks that stand behind what a member is told: who is told something short is told no less."""

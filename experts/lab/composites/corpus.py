@@ -2,9 +2,10 @@
 them at once.
 
 *At once*: behind the prompt stand blanks, and at each of them the member is to say the token of
-the answer that belongs there, without having seen the ones before. A member that can do that has thought
-its answer when it has read the question: a latent head takes its states there, and nobody has to
-wait for it to speak. Blanks to be filled in parallel: Monea et al. 2023 (PaSS), arXiv 2311.13581.
+the answer that belongs there, without having seen the ones before. A member that can do that has
+thought its answer when it has read the question: a latent head takes its states there, and nobody
+has to wait for it to speak. Blanks to be filled in parallel: Monea et al. 2023 (PaSS), arXiv
+2311.13581.
 """
 
 from __future__ import annotations

@@ -4,34 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-_ONSETS = tuple(
-    [
-        "br",
-        "b",
-        "d",
-        "dr",
-        "f",
-        "g",
-        "gr",
-        "h",
-        "j",
-        "k",
-        "l",
-        "m",
-        "n",
-        "p",
-        "r",
-        "s",
-        "st",
-        "t",
-        "tr",
-        "v",
-        "w",
-        "z",
-    ]
-)
-_VOWELS = tuple("aeiou")
-_CODAS = tuple(["l", "n", "r", "s", "th", "x", "m", "k"])
+_ONSETS = (
+    "br", "b", "d", "dr", "f", "g", "gr", "h", "j", "k", "l", "m", "n", "p", "r", "s", "st", "t",
+    "tr", "v", "w", "z",
+)  # fmt: skip
+_VOWELS = "aeiou"
+_CODAS = ("l", "n", "r", "s", "th", "x", "m", "k")
 
 
 def made_up_name(rng: Random, n_syllables: int) -> str:

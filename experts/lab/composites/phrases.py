@@ -2,8 +2,8 @@
 
 A composite is nested (``what is the token of the guild of Bem Stadur?``), in sequence (``Find
 the guild of Bem Stadur. What is the token of that?``) or in one breath (``find the guild of Bem
-Stadur, then name its token``). Unknown steps are made of random words: who is trained on a known step beside
-them learns to do its own part whatever stands around it.
+Stadur, then name its token``). Unknown steps are made of random words: who is trained on a known
+step beside them learns to do its own part whatever stands around it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from random import Random
 from typing import Protocol
 
 from experts.lab.composites.names import made_up_person
-from experts.lab.composites.steps import Step
 from experts.lab.questions.grammar import (
     CLEAN,
     Noise,
@@ -33,13 +32,14 @@ _THEN = (", then ", ", and then ", " and ")
 _UNKNOWN_NOUNS = (
     "the {a} of {x}", "{x}'s {a}", "the {a} {b} of {x}", "the {a} that {x} {b}s",
     "the {a} by which {x} is {b}ed", "{x} in {a} {b}", "the number of {a}s in {x}",
-    "the {a} letter of {x}", "the {a} that belongs to {x}", "the {a} used in {x}", "{x} {a}s in {b}",
-    "{x} without its {a}s", "{x} with its {a} {b}ed",
+    "the {a} letter of {x}", "the {a} that belongs to {x}", "the {a} used in {x}",
+    "{x} {a}s in {b}", "{x} without its {a}s", "{x} with its {a} {b}ed",
 )  # fmt: skip
 _UNKNOWN_VERBS = (
     "{a} {x}", "name the {a} of {x}", "say which {a} {x} {b}s", "turn {x} into {a}s",
     "write {x} in {a} {b}s", "give {x}'s {a}", "look up the {a} of {x}", "tell the {a} {b} of {x}",
 )  # fmt: skip
+_NUMBER_SHARE = 0.3
 _UNKNOWN_SUBJECTS = ("{name}", "{name}", "{c}", "{c}", "{c}, {d} and {e}", "{m} and {n}", "{n}")
 UNKNOWN_WORDINGS = (*_UNKNOWN_NOUNS, *_UNKNOWN_VERBS)
 
@@ -50,12 +50,16 @@ class Wordings(Protocol):
     @property
     def patterns(self) -> tuple[Pattern, ...]: ...
 
+    @property
+    def takes_a_number(self) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
     """The wordings of a step that is made up of random words."""
 
     patterns: tuple[Pattern, ...]
+    takes_a_number: bool = False
 
 
 def unknown_step(rng: Random) -> Unknown:
@@ -65,12 +69,8 @@ def unknown_step(rng: Random) -> Unknown:
     def filled(text: str, form: str) -> Pattern:
         return parse_pattern(text.format(x="{x}", **words), form)
 
-    return Unknown(
-        (
-            filled(rng.choice(_UNKNOWN_NOUNS), "noun"),
-            filled(rng.choice(_UNKNOWN_VERBS), "verb"),
-        )
-    )
+    noun, verb = rng.choice(_UNKNOWN_NOUNS), rng.choice(_UNKNOWN_VERBS)
+    return Unknown((filled(noun, "noun"), filled(verb, "verb")), rng.random() < _NUMBER_SHARE)
 
 
 def unknown_subject(rng: Random) -> str:
@@ -119,7 +119,7 @@ def ask_composite(
 
 
 def _takes_a_number(step: Wordings) -> bool:
-    return isinstance(step, Step) and step.takes == "number"
+    return step.takes_a_number
 
 
 def _phrase(step: Wordings, form: str, about: str, rng: Random, wordings: Split) -> str:

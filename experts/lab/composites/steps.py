@@ -1,7 +1,8 @@
 """The steps: what each member can do, and how it is asked for.
 
 A step takes a text and gives a text. Its wordings (``patterns/{step}.txt``) are noun phrases and
-verb phrases around ``{x}``, what it is done to: a person, a word, a list, a number, or another phrase.
+verb phrases around ``{x}``, what it is done to: a person, a word, a list, a number, or another
+phrase.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class Step:
     do: Callable[[str], str]
     patterns: tuple[Pattern, ...]
     is_fact: bool = False
+
+    @property
+    def takes_a_number(self) -> bool:
+        return self.takes == "number"
 
 
 def _second_letter(word: str) -> str:

@@ -2,8 +2,8 @@
 
 Which guild a person is in, and which token a guild carries, is drawn by a fixed seed: nobody can
 guess it, and nobody has read it anywhere. One guild in four, and one country in four, is *held
-out*: no composite that a latent head is trained on is about them, though the members know them like any
-other.
+out*: no composite that a latent head is trained on is about them, though the members know them like
+any other.
 """
 
 from __future__ import annotations
@@ -17,50 +17,12 @@ from experts.lab.questions.grammar import content_hash
 
 N_GUILDS = 300
 N_PERSONS = 600
-TOKENS = tuple(
-    [
-        "amber",
-        "anchor",
-        "arrow",
-        "bell",
-        "bone",
-        "candle",
-        "chain",
-        "clover",
-        "coin",
-        "comb",
-        "crown",
-        "dagger",
-        "drum",
-        "feather",
-        "flute",
-        "glove",
-        "grain",
-        "hammer",
-        "harp",
-        "honey",
-        "horn",
-        "ivory",
-        "jade",
-        "key",
-        "lantern",
-        "leaf",
-        "mask",
-        "mirror",
-        "needle",
-        "oar",
-        "pearl",
-        "quill",
-        "ring",
-        "rope",
-        "salt",
-        "shell",
-        "spoon",
-        "thimble",
-        "thread",
-        "wheel",
-    ]
-)
+TOKENS = (
+    "amber", "anchor", "arrow", "bell", "bone", "candle", "chain", "clover", "coin", "comb",
+    "crown", "dagger", "drum", "feather", "flute", "glove", "grain", "hammer", "harp", "honey",
+    "horn", "ivory", "jade", "key", "lantern", "leaf", "mask", "mirror", "needle", "oar", "pearl",
+    "quill", "ring", "rope", "salt", "shell", "spoon", "thimble", "thread", "wheel",
+)  # fmt: skip
 MAX_NAME_BYTES = 11
 """Of a country: as long as what a member thinks in one go (``members.THOUGHT_TOKENS``)."""
 

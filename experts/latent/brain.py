@@ -1,0 +1,109 @@
+"""Several frozen models and a head, as one brain of an in-process expert."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from experts.cards import Prices
+from experts.latent.card import read_card
+from experts.local.brain import Put, import_model_code
+from experts.local.decode import Token, decode
+from experts.values import Call, Sampling, ToolCall, Usage
+
+if TYPE_CHECKING:
+    from experts.latent.net.prompts import Prompt
+    from experts.latent.net.router import Route
+    from experts.latent.net.team import Team
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A conversation as the members of its route read it."""
+
+    route: Route
+    prompts: Mapping[str, Prompt]
+
+
+class LatentBrain:
+    """Every question takes its own route; those of one route are decoded together."""
+
+    def __init__(
+        self,
+        head: Path,
+        folders: Mapping[str, Path],
+        prices: Mapping[str, Prices],
+        *,
+        device: str = "cpu",
+    ) -> None:
+        """folders, prices: of the members, by name. Nothing is read yet."""
+        self._head, self._folders, self._prices = head, dict(folders), dict(prices)
+        self._device = device
+        self._team: Any = None
+
+    @property
+    def team(self) -> Team:
+        """Once it is loaded."""
+        team: Team = self._team
+        return team
+
+    def prepare(self) -> None:
+        import experts.latent.net.team  # noqa: F401
+
+        for name in read_card(self._head).names:
+            if name in self._folders:  # the head's own check names what is missing
+                import_model_code(self._folders[name])
+
+    def load(self) -> None:
+        from experts.latent.net.team import Team
+
+        self._team = Team.load(self._head, self._folders, device=self._device)
+
+    def put(self, call: Call) -> Put:
+        team = self.team
+        route = team.route(call.messages)
+        names = (route.primary, *route.peers)
+        prompts = {name: team.members[name].prompt(call.messages) for name in names}
+        primary = team.members[route.primary]
+        n_slots = team.card.n_slots
+        n_primary = len(prompts[route.primary].ids) + n_slots * len(route.peers)
+        n_read = {p: len(prompts[p].ids) + n_slots - 1 for p in route.peers}
+        n_read[route.primary] = n_primary
+        read_usd = sum(self._prices[m].cost_usd(_read(n), n_calls=0) for m, n in n_read.items())
+        said = self._prices[route.primary]
+
+        def cost_usd(n_said: int) -> float:
+            return read_usd + said.cost_usd(Usage(output_tokens=n_said))
+
+        return Put(
+            call=call,
+            prompt=_Read(route, prompts),
+            n_context=max(n_read.values()),
+            n_read=sum(n_read.values()),
+            cost_usd=cost_usd,
+            detokenize=primary.tokenizer.decode,
+            end_ids=primary.tokenizer.end_ids,
+        )
+
+    def decode(self, puts: Sequence[Put], samplings: Sequence[Sampling]) -> Generator[list[Token]]:
+        groups: dict[Route, list[int]] = {}
+        for i, put in enumerate(puts):
+            groups.setdefault(put.prompt.route, []).append(i)
+        for route, rows in groups.items():
+            prompts = {
+                name: [puts[i].prompt.prompts[name] for i in rows]
+                for name in (route.primary, *route.peers)
+            }
+            steps = self.team.steps(route, prompts)
+            ends = self.team.members[route.primary].tokenizer.end_ids
+            for step in decode(steps, [samplings[i] for i in rows], end_ids=ends):
+                yield [token.of_row(rows[token.row]) for token in step]
+
+    def read(self, text: str, call: Call) -> tuple[str, tuple[ToolCall, ...]]:
+        return text, ()
+
+
+def _read(n_tokens: int) -> Usage:
+    return Usage(input_tokens=n_tokens)

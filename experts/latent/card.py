@@ -1,0 +1,92 @@
+"""What a trained head says of itself: which exact models it fits, its form, how it was trained.
+
+Written beside the weights as ``head.json``. Loading a head with other models than those it was
+trained with is refused: its matrices would fit the shapes and mean nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from experts.errors import BadHead
+
+FormName = Literal["soft_prefix", "cache_fusion", "interaction"]
+FORMS: tuple[FormName, ...] = get_args(FormName)
+CARD_FILE, WEIGHTS_FILE = "head.json", "head.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MemberCard:
+    """One of the models that a head fits."""
+
+    name: str
+    weights: str
+    """Fingerprint of its weights and tokenizer (``experts.local.fingerprint``)."""
+    width: int
+    depth: int
+    """Layers."""
+    cached: int
+    """Numbers that a layer caches for a token, keys and values together."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadCard:
+    """A latent head."""
+
+    form: FormName
+    members: tuple[MemberCard, ...]
+    """An untrained head is the first of them."""
+    n_slots: int
+    """States that a peer hands over, and places for them in the primary's prompt."""
+    top_k: int
+    """Most peers that are asked at once."""
+    sizes: Mapping[str, int] = field(default_factory=dict)
+    """Of the form's own layers; what is not said is the form's default."""
+    trained: Mapping[str, Any] = field(default_factory=dict)
+    """How: seed, questions, steps, figures. Empty for one that was not."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(m.name for m in self.members)
+
+    def save(self, folder: Path) -> None:
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        (folder / CARD_FILE).write_text(f"{text}\n", encoding="utf-8")
+
+    def check(self, fingerprints: Mapping[str, str]) -> None:
+        """That these are the models that it fits, by name. Raises BadHead."""
+        for member in self.members:
+            found = fingerprints.get(member.name)
+            if found is None:
+                raise BadHead(
+                    f"The head was trained with {member.name!r}, which is not among the members "
+                    f"here: {', '.join(fingerprints) or 'none'}. Name a folder for it."
+                )
+            if found != member.weights:
+                raise BadHead(
+                    f"The head was trained with another {member.name!r}: its weights are "
+                    f"{member.weights}, those here {found}. Use the model it was trained with, or "
+                    "train a head for this one: conclave latent train."
+                )
+
+
+def read_card(folder: Path) -> HeadCard:
+    """Raises BadHead for a folder that holds no head."""
+    path = folder / CARD_FILE
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+        members = tuple(MemberCard(**m) for m in told.pop("members"))
+        card = HeadCard(members=members, **told)
+    except FileNotFoundError:
+        raise BadHead(
+            f"{folder} has no {CARD_FILE}: it is not a head. `conclave latent train` makes one."
+        ) from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadHead(f"{path} is not a head's card: {error}") from None
+    if card.form not in FORMS:
+        raise BadHead(f"{path}: unknown form {card.form!r}; known: {', '.join(FORMS)}.")
+    return card

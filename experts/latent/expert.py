@@ -1,0 +1,92 @@
+"""Latent experts: their cards, and the bundled one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from experts.bundled import FOLDER as MEMBERS_FOLDER
+from experts.bundled import LATENT_MEMBERS, bundled_cards
+from experts.cards import ExpertCard, Prices
+from experts.latent.brain import LatentBrain
+from experts.latent.card import HeadCard, read_card
+from experts.local.expert import InProcessExpert
+from experts.local.fingerprint import weights_fingerprint
+from experts.modes import DIRECT, Mode
+
+BUNDLED_HEAD = Path(__file__).parent / "bundled"
+
+
+def latent_expert(
+    name: str,
+    head: Path,
+    folders: Mapping[str, Path],
+    prices: Mapping[str, Prices],
+    *,
+    worker: ThreadPoolExecutor,
+    description: str = "",
+    device: str = "cpu",
+    modes: tuple[Mode, ...] = (DIRECT,),
+) -> InProcessExpert:
+    """folders, prices: of the members, by the names in the head's card. No weights are read yet.
+
+    Raises BadHead for a head that is none, or that was trained with other models.
+    """
+    card = read_card(head)
+    card.check({m: weights_fingerprint(folder) for m, folder in folders.items()})
+    brain = LatentBrain(head, folders, prices, device=device)
+    described = description or f"{', '.join(card.names)} answering as one ({card.form})"
+    return InProcessExpert(
+        _card(name, described, card, head, folders, prices, modes), brain, worker=worker
+    )
+
+
+def bundled_latent_expert(
+    name: str, *, worker: ThreadPoolExecutor, load_usd_per_s: float, description: str = ""
+) -> InProcessExpert:
+    """The bundled members with the bundled head."""
+    members = bundled_cards(names=LATENT_MEMBERS, load_usd_per_s=load_usd_per_s)
+    return latent_expert(
+        name,
+        BUNDLED_HEAD,
+        {m.name: MEMBERS_FOLDER / m.name for m in members},
+        {m.name: m.prices for m in members},
+        worker=worker,
+        description=description,
+    )
+
+
+def _card(
+    name: str,
+    description: str,
+    head_card: HeadCard,
+    head: Path,
+    folders: Mapping[str, Path],
+    prices: Mapping[str, Prices],
+    modes: tuple[Mode, ...],
+) -> ExpertCard:
+    used = [prices[m] for m in head_card.names]
+    members = [folders[m] for m in head_card.names]
+    return ExpertCard(
+        name=name,
+        kind="latent",
+        description=description,
+        # An upper bound: every member reads what is said, and the dearest speaks.
+        prices=Prices(
+            input_usd_per_mtok=sum(p.input_usd_per_mtok for p in used),
+            output_usd_per_mtok=max(p.output_usd_per_mtok for p in used),
+            load_usd_per_s=max(p.load_usd_per_s for p in used),
+        ),
+        context_tokens=min(_context(folder) for folder in members),
+        memory_bytes=sum(f.stat().st_size for m in members for f in m.glob("*.safetensors")),
+        version=f"{weights_fingerprint(head)}+{'+'.join(m.weights for m in head_card.members)}",
+        extra_tokens=head_card.n_slots * head_card.top_k,
+        modes=modes,
+    )
+
+
+def _context(folder: Path) -> int:
+    told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return int(told["max_position_embeddings"])

@@ -1,0 +1,82 @@
+"""One frozen model of a latent expert: its tokens, its weights, its states."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from experts.errors import BadModel
+from experts.latent.net.prompts import Prompt, prompt_of
+from experts.local.chat_tokenizer import ChatTokenizer
+from experts.values import Message
+
+BLANK = "<|blank|>"
+"""A token at which a member thinks without speaking. Members without one think by speaking."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """A causal LM of the Llama kind, that is: ``model.model.layers``, rotary positions. Nothing
+    trains it: its parameters take no gradient, and ``checksum`` proves it."""
+
+    name: str
+    model: Any
+    tokenizer: ChatTokenizer
+    blank_id: int | None
+
+    @classmethod
+    def load(cls, name: str, folder: Path, *, device: str = "cpu", dtype: Any = None) -> Member:
+        """Raises BadModel for a folder that holds no model that can be cut into layers."""
+        from transformers import AutoModelForCausalLM
+
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=dtype or torch.float32, use_safetensors=True
+        )
+        inner = getattr(model, "model", None)
+        if not all(hasattr(inner, part) for part in ("layers", "rotary_emb", "norm")):
+            raise BadModel(
+                f"{folder.name} is a {model.config.model_type}; members of a latent expert are "
+                "models of the Llama kind (Llama, Mistral, Qwen 2 and 3, ...)."
+            )
+        model.requires_grad_(False).eval().to(device)
+        tokenizer = ChatTokenizer(folder)
+        return cls(name, model, tokenizer, tokenizer.id_of(BLANK))
+
+    @property
+    def width(self) -> int:
+        return int(self.model.config.hidden_size)
+
+    @property
+    def n_layers(self) -> int:
+        return len(self.model.model.layers)
+
+    @property
+    def device(self) -> torch.device:
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def slot_id(self) -> int:
+        """The token that stands where a slot is, before the head has filled it."""
+        return self.blank_id if self.blank_id is not None else self.tokenizer.pad_id
+
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        return prompt_of(self.tokenizer, messages)
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """(..., width)."""
+        embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
+        return embedded
+
+    def checksum(self) -> str:
+        """16 hex digits of all weights: equal before and after a training that left them alone."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name, tensor in sorted(self.model.state_dict().items()):
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy())
+        return digest.hexdigest()

@@ -1,0 +1,154 @@
+"""Frozen members and the head that lets them answer as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import DynamicCache
+
+from experts.errors import BadHead
+from experts.latent.card import WEIGHTS_FILE, FormName, HeadCard, MemberCard, read_card
+from experts.latent.net.asked import ask
+from experts.latent.net.cache_fusion import CacheFusion
+from experts.latent.net.form import Form, Link
+from experts.latent.net.interaction import Interaction
+from experts.latent.net.member import Member
+from experts.latent.net.prompts import Prompt
+from experts.latent.net.router import Route, Router
+from experts.latent.net.soft_prefix import SoftPrefix
+from experts.latent.net.thoughts import Reader
+from experts.local.fingerprint import weights_fingerprint
+from experts.values import Message
+
+
+class Head(nn.Module):
+    """All that is trained."""
+
+    def __init__(self, form: Form, router: Router) -> None:
+        super().__init__()
+        self.form, self.router = form, router
+
+
+class Team:
+    """Members by name, in the card's order, and a head that fits them."""
+
+    def __init__(self, card: HeadCard, members: Mapping[str, Member]) -> None:
+        """An untrained head; ``load`` brings trained weights."""
+        self.card = card
+        self.members = {name: members[name] for name in card.names}
+        torch.manual_seed(int(card.trained.get("seed", 0)))
+        self.head = Head(_form(card), Router(card.names, card.top_k))
+        self.head.to(next(iter(self.members.values())).device)
+
+    @classmethod
+    def load(cls, head: Path, folders: Mapping[str, Path], *, device: str = "cpu") -> Team:
+        """Raises BadHead for a head that is none or fits other models, BadModel for a member that
+        is none."""
+        from safetensors.torch import load_file
+
+        card = read_card(head)
+        card.check({name: weights_fingerprint(folder) for name, folder in folders.items()})
+        members = {name: Member.load(name, folders[name], device=device) for name in card.names}
+        team = cls(card, members)
+        try:
+            team.head.load_state_dict(load_file(head / WEIGHTS_FILE, device=device))
+        except (OSError, RuntimeError, ValueError) as error:
+            raise BadHead(f"{head / WEIGHTS_FILE}: {error}") from None
+        team.head.eval()
+        return team
+
+    def save(self, folder: Path, trained: Mapping[str, Any]) -> None:
+        """Weights and card, with how it was trained."""
+        from safetensors.torch import save_file
+
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {k: v.detach().cpu().contiguous() for k, v in self.head.state_dict().items()}
+        save_file(tensors, folder / WEIGHTS_FILE)
+        self.card = replace(self.card, trained=dict(trained))
+        self.card.save(folder)
+
+    @property
+    def form(self) -> Form:
+        return self.head.form
+
+    @property
+    def n_parameters(self) -> int:
+        """Trained ones."""
+        return sum(p.numel() for p in self.head.parameters())
+
+    def route(self, messages: Sequence[Message]) -> Route:
+        """Who answers a conversation."""
+        text = next((m.content for m in reversed(messages) if m.role == "user"), "")
+        return self.head.router.routes([text])[0]
+
+    @torch.inference_mode()
+    def steps(self, route: Route, prompts: Mapping[str, Sequence[Prompt]]) -> TeamSteps:
+        """A batch of questions of one route, to be decoded; prompts are by member."""
+        return TeamSteps(self, route, prompts)
+
+
+class TeamSteps:
+    """As ``experts.local.decode.Steps``."""
+
+    def __init__(self, team: Team, route: Route, prompts: Mapping[str, Sequence[Prompt]]) -> None:
+        """Reads the prompts, and thinks."""
+        n_slots = team.card.n_slots
+        primary = team.members[route.primary]
+        readers = {peer: Reader(team.members[peer], prompts[peer]) for peer in route.peers}
+        thoughts = {peer: reader.think(n_slots) for peer, reader in readers.items()}
+        asked = ask(primary, prompts[route.primary], n_peers=len(route.peers), n_slots=n_slots)
+        cache = DynamicCache(config=primary.model.config)
+        states, self._going = team.form.begin(
+            primary, asked, thoughts, cache=cache, readers=readers
+        )
+        self._device = primary.device
+        self._first: torch.Tensor = primary.model.lm_head(states[:, -1])
+
+    def first(self) -> torch.Tensor:
+        return self._first
+
+    def next(self, chosen: torch.Tensor) -> torch.Tensor:
+        return self._going.step(chosen.to(self._device))
+
+    def keep(self, rows: torch.Tensor) -> None:
+        self._going.keep(rows.to(self._device))
+
+
+def card_of(
+    form: FormName, folders: Mapping[str, Path], *, n_slots: int, top_k: int, **sizes: int
+) -> HeadCard:
+    """The card of an untrained head for the models in these folders."""
+    from transformers import AutoConfig
+
+    members = []
+    for name, folder in folders.items():
+        config = AutoConfig.from_pretrained(folder)
+        heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        members.append(
+            MemberCard(
+                name=name,
+                weights=weights_fingerprint(folder),
+                width=config.hidden_size,
+                depth=config.num_hidden_layers,
+                cached=2 * heads * size,
+            )
+        )
+    return HeadCard(form=form, members=tuple(members), n_slots=n_slots, top_k=top_k, sizes=sizes)
+
+
+def _form(card: HeadCard) -> Form:
+    links = [Link(a, b) for b in card.names for a in card.names if a != b]
+    widths = {m.name: m.width for m in card.members}
+    depths = {m.name: m.depth for m in card.members}
+    if card.form == "soft_prefix":
+        return SoftPrefix(links, widths, card.n_slots, **card.sizes)
+    if card.form == "cache_fusion":
+        cached = {m.name: m.cached for m in card.members}
+        return CacheFusion(links, widths, card.n_slots, depths=depths, cached=cached, **card.sizes)
+    return Interaction(links, widths, card.n_slots, depths=depths, **card.sizes)

@@ -1,0 +1,139 @@
+"""What a peer thinks of a question: its last hidden states over the prompt and over its answer.
+
+A member with a blank token thinks its answer *at once*: one pass over the prompt and blanks behind
+it. Any other one says it, token by token, and its states while it does so are the thought: slower,
+and nothing has to be trained for it. Asking a peer's own answer rather than the prompt alone is
+what carries facts (METHODS: a peer that is asked a strange question may not have looked it up yet).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from experts.latent.net.member import Member
+from experts.latent.net.padding import left_padded, positions_of
+from experts.latent.net.prompts import Prompt
+
+
+@dataclass(frozen=True)
+class Heard:
+    """States of one peer about a batch, each at its place in the shared text."""
+
+    states: torch.Tensor
+    """(n, length, width)."""
+    ends: torch.Tensor
+    """(n, length) int64: where each ends in the shared text."""
+    mask: torch.Tensor
+    """(n, length) int64: 1 where there is something."""
+
+    def rows(self, index: torch.Tensor) -> Heard:
+        return Heard(self.states[index], self.ends[index], self.mask[index])
+
+    def then(self, later: Heard) -> Heard:
+        return Heard(
+            torch.cat([self.states, later.states], 1),
+            torch.cat([self.ends, later.ends], 1),
+            torch.cat([self.mask, later.mask], 1),
+        )
+
+
+@dataclass(frozen=True)
+class Thought:
+    """Of one peer about a batch of questions."""
+
+    prompt: Heard | None
+    """Over the prompt, but its last token; None where nobody asked for it."""
+    answer: Heard
+    """Over its own answer: the ``n_slots`` states that say its tokens. They end behind the
+    question, a byte a place."""
+    along: Heard | None = None
+    """Over what the primary has said."""
+
+    @property
+    def whole(self) -> Heard:
+        found = self.answer if self.prompt is None else self.prompt.then(self.answer)
+        return found if self.along is None else found.then(self.along)
+
+
+def answer_ends(prompts: Sequence[Prompt], n_slots: int) -> torch.Tensor:
+    """Where the states over a peer's answer end, (n, n_slots)."""
+    at = torch.tensor([p.n_bytes for p in prompts])
+    return at[:, None] + torch.arange(n_slots)
+
+
+@torch.no_grad()
+def think(peer: Member, prompts: Sequence[Prompt], n_slots: int) -> Thought:
+    """What the peer thinks of these questions."""
+    return Reader(peer, prompts).think(n_slots)
+
+
+class Reader:
+    """A peer that has read the prompts of a batch: it thinks of its answer, and reads on."""
+
+    @torch.no_grad()
+    def __init__(self, peer: Member, prompts: Sequence[Prompt]) -> None:
+        from transformers import DynamicCache
+
+        self.peer, self._prompts = peer, prompts
+        ids, mask = left_padded([p.ids for p in prompts], peer.slot_id)
+        self._ends = left_padded([p.ends for p in prompts], 0)[0].to(peer.device)
+        self._mask = mask.to(peer.device)
+        self._cache = DynamicCache(config=peer.model.config)
+        self._n_read = self._mask.sum(1)
+        self._states = self._run(ids.to(peer.device), positions_of(self._mask), self._mask)
+
+    @torch.no_grad()
+    def think(self, n_slots: int) -> Thought:
+        """At once where the peer can, else by speaking. What it reads on after it is what it would
+        have read without."""
+        peer, n_more = self.peer, n_slots - 1  # the mark after which it speaks is the first place
+        device, n = peer.device, len(self._prompts)
+        positions = self._n_read[:, None] + torch.arange(n_more, device=device)
+        states = [self._states[:, -1:]]
+        if peer.blank_id is not None:
+            blanks = torch.full((n, n_more), peer.blank_id, device=device)
+            mask = torch.cat([self._mask, self._mask.new_ones(n, n_more)], 1)
+            states.append(self._run(blanks, positions, mask))
+        else:
+            mask = self._mask
+            for i in range(n_more):
+                said = peer.model.lm_head(states[-1]).argmax(-1)
+                mask = torch.cat([mask, mask.new_ones(n, 1)], 1)
+                states.append(self._run(said, positions[:, i : i + 1], mask))
+        if n_more:
+            self._cache.crop(-n_more)
+        ends = answer_ends(self._prompts, n_slots).to(device)
+        prompt = Heard(self._states[:, :-1], self._ends[:, :-1], self._mask[:, :-1])
+        return Thought(prompt, Heard(torch.cat(states, 1), ends, torch.ones_like(ends)))
+
+    @torch.no_grad()
+    def read_on(self, pieces: Sequence[Sequence[int]], ends: Sequence[Sequence[int]]) -> Heard:
+        """Read more tokens of each row, as many as it has, and where each ends."""
+        device = self.peer.device
+        width = max(1, *map(len, pieces))
+        fill = self.peer.slot_id
+        ids = torch.tensor([[*p, *([fill] * (width - len(p)))] for p in pieces], device=device)
+        said = torch.tensor([[1] * len(p) + [0] * (width - len(p)) for p in pieces], device=device)
+        at = torch.tensor([[*e, *([0] * (width - len(e)))] for e in ends], device=device)
+        positions = self._n_read[:, None] + (said.cumsum(1) - 1).clamp(min=0)
+        self._mask = torch.cat([self._mask, said], 1)
+        self._n_read = self._n_read + said.sum(1)
+        return Heard(self._run(ids, positions, self._mask), at, said)
+
+    def keep(self, rows: torch.Tensor) -> None:
+        """Go on with these rows only."""
+        self._cache.batch_select_indices(rows)
+        self._mask, self._n_read = self._mask[rows], self._n_read[rows]
+
+    def _run(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> Any:
+        return self.peer.model.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=self._cache,
+            use_cache=True,
+        ).last_hidden_state

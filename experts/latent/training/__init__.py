@@ -1,0 +1,1 @@
+"""Training of latent heads, with their members frozen. Needs torch."""

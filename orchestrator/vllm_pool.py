@@ -127,7 +127,7 @@ def make_fleet(
         engine = EngineSettings(
             python=str(settings.python or sys.executable),
             args=(*settings.args, *section.args),
-            env={**_cpu_environment(i, len(settings.slots)), **settings.env, **section.env},
+            env={**cpu_environment(i, len(settings.slots)), **settings.env, **section.env},
             log_dir=data_dir / "logs",
             start_s=settings.start_s,
             stop_s=settings.stop_s,
@@ -332,7 +332,7 @@ def _policy(settings: VLLMSettings, host_usd_per_s: float) -> Policy:
     return policies[settings.policy]()
 
 
-def _cpu_environment(slot: int, n_slots: int) -> dict[str, str]:
+def cpu_environment(slot: int, n_slots: int) -> dict[str, str]:
     """For a vLLM that is built for CPUs; others do not read it, or only to log a line. Left alone,
     all engines would bind themselves to the same cores."""
     n_cores = os.cpu_count() or 1

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from experts.errors import BadHead
+from experts.local.fingerprint import weights_fingerprint
 
 FormName = Literal["soft_prefix", "cache_fusion", "interaction"]
 FORMS: tuple[FormName, ...] = get_args(FormName)
@@ -90,3 +91,26 @@ def read_card(folder: Path) -> HeadCard:
     if card.form not in FORMS:
         raise BadHead(f"{path}: unknown form {card.form!r}; known: {', '.join(FORMS)}.")
     return card
+
+
+def card_of(
+    form: FormName, folders: Mapping[str, Path], *, n_slots: int, top_k: int, **sizes: int
+) -> HeadCard:
+    """The card of an untrained head for the models in these folders."""
+    from transformers import AutoConfig
+
+    members = []
+    for name, folder in folders.items():
+        config = AutoConfig.from_pretrained(folder)
+        heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        members.append(
+            MemberCard(
+                name=name,
+                weights=weights_fingerprint(folder),
+                width=config.hidden_size,
+                depth=config.num_hidden_layers,
+                cached=2 * heads * size,
+            )
+        )
+    return HeadCard(form=form, members=tuple(members), n_slots=n_slots, top_k=top_k, sizes=sizes)

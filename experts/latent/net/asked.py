@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from experts.latent.net.member import Member
+from experts.latent.net.member import Embedded
 from experts.latent.net.padding import left_padded, positions_of
 from experts.latent.net.prompts import Prompt
 
@@ -40,7 +40,7 @@ class Asked:
 
 
 def ask(
-    primary: Member,
+    primary: Embedded,
     prompts: Sequence[Prompt],
     *,
     n_peers: int,
@@ -72,7 +72,12 @@ def ask(
 
 
 def _ends(
-    primary: Member, prompt: Prompt, n_peers: int, n_slots: int, answer: Sequence[int], n_tail: int
+    primary: Embedded,
+    prompt: Prompt,
+    n_peers: int,
+    n_slots: int,
+    answer: Sequence[int],
+    n_tail: int,
 ) -> list[int]:
     at = prompt.n_bytes
     ends = [*prompt.ends_before]
@@ -84,14 +89,14 @@ def _ends(
     return [*ends, *([ends[-1]] * (n_tail - len(prompt.after) - len(answer)))]
 
 
-def bytes_said(primary: Member, answer: Sequence[int]) -> list[int]:
+def bytes_said(primary: Embedded, answer: Sequence[int]) -> list[int]:
     """Bytes of the answer's text up to and with each token; half a character counts what it is
     shown as."""
     return [len(primary.tokenizer.decode(answer[: i + 1]).encode()) for i in range(len(answer))]
 
 
 def pieces_of(
-    primary: Member, peer: Member, answer: Sequence[int], at: int
+    primary: Embedded, peer: Embedded, answer: Sequence[int], at: int
 ) -> tuple[list[int], list[int]]:
     """An answer as a peer reads it along: its own tokens of each piece that the primary says, and
     where they end when the answer begins at byte ``at``. Piece by piece, because a peer must not

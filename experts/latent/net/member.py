@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -17,6 +17,26 @@ from experts.values import Message
 
 BLANK = "<|blank|>"
 """A token at which a member thinks without speaking. Members without one think by speaking."""
+
+
+class Embedded(Protocol):
+    """As much of a member as makes its prompts: a whole one, or one that runs elsewhere."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def tokenizer(self) -> ChatTokenizer: ...
+
+    @property
+    def slot_id(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        """(..., width)."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from experts.latent.net.form import (
     relative_error,
     taken,
 )
-from experts.latent.net.member import Member
+from experts.latent.net.member import Embedded, Member
 from experts.latent.net.slot_reader import SlotReader
 from experts.latent.net.thoughts import Reader
 
@@ -39,7 +39,7 @@ class SoftPrefix(Form):
             {k.key: SlotReader(widths[k.peer], wide, widths[k.primary], n_slots) for k in links}
         )
 
-    def embeddings(self, primary: Member, asked: Asked, thoughts: Thoughts) -> torch.Tensor:
+    def embeddings(self, primary: Embedded, asked: Asked, thoughts: Thoughts) -> torch.Tensor:
         """(n, length, width): the whole prompt, its slots filled."""
         embedded = primary.embed(asked.ids)
         if not thoughts:

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import DynamicCache
 
 from experts.errors import BadHead
-from experts.latent.card import WEIGHTS_FILE, FormName, HeadCard, MemberCard, read_card
+from experts.latent.card import WEIGHTS_FILE, HeadCard, read_card
 from experts.latent.net.asked import ask
 from experts.latent.net.cache_fusion import CacheFusion
 from experts.latent.net.form import Form, Link
@@ -41,8 +41,7 @@ class Team:
         """An untrained head; ``load`` brings trained weights."""
         self.card = card
         self.members = {name: members[name] for name in card.names}
-        torch.manual_seed(int(card.trained.get("seed", 0)))
-        self.head = Head(_form(card), Router(card.names, card.top_k))
+        self.head = Head(form_of(card), router_of(card))
         self.head.to(next(iter(self.members.values())).device)
 
     @classmethod
@@ -119,30 +118,13 @@ class TeamSteps:
         self._going.keep(rows.to(self._device))
 
 
-def card_of(
-    form: FormName, folders: Mapping[str, Path], *, n_slots: int, top_k: int, **sizes: int
-) -> HeadCard:
-    """The card of an untrained head for the models in these folders."""
-    from transformers import AutoConfig
-
-    members = []
-    for name, folder in folders.items():
-        config = AutoConfig.from_pretrained(folder)
-        heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        members.append(
-            MemberCard(
-                name=name,
-                weights=weights_fingerprint(folder),
-                width=config.hidden_size,
-                depth=config.num_hidden_layers,
-                cached=2 * heads * size,
-            )
-        )
-    return HeadCard(form=form, members=tuple(members), n_slots=n_slots, top_k=top_k, sizes=sizes)
+def router_of(card: HeadCard) -> Router:
+    """Untrained."""
+    return Router(card.names, card.top_k)
 
 
-def _form(card: HeadCard) -> Form:
+def form_of(card: HeadCard) -> Form:
+    """Untrained."""
     links = [Link(a, b) for b in card.names for a in card.names if a != b]
     widths = {m.name: m.width for m in card.members}
     depths = {m.name: m.depth for m in card.members}

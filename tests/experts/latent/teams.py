@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from experts.bundled import FOLDER, LATENT_MEMBERS
-from experts.latent.card import FormName
+from experts.latent.card import FormName, card_of
 from experts.latent.net.member import Member
-from experts.latent.net.team import Team, card_of
+from experts.latent.net.team import Team
 
 FOLDERS: dict[str, Path] = {name: FOLDER / name for name in LATENT_MEMBERS}
 

@@ -1,0 +1,184 @@
+"""``conclave bench latent``: what sharing thoughts brings, with controls, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from eval.commands.cells import figures_table, percent_with_range
+from orchestrator.cli.options import JsonOption
+from orchestrator.cli.output import print_parts, teller
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from eval.benchmarks.latent import LatentReport
+    from eval.latent.speed import SpeedFigures
+
+ENTITIES_GOAL, PAIRS_GOAL, CONTROLS_GOAL = 0.40, 0.15, 0.25
+TOKENS_GOAL, DECODE_GOAL, FIRST_GOAL = 0.6, 0.95, 0.30
+
+
+def register(group: typer.Typer) -> None:
+    group.command()(latent)
+
+
+def latent(
+    heads: Annotated[
+        Path, typer.Option(help="Folder of the trained heads; those that are there are kept.")
+    ] = Path("latent-heads"),
+    n: Annotated[int, typer.Option(help="Questions of each kind and draw.", min=10)] = 200,
+    draws: Annotated[int, typer.Option(help="Draws of test questions.", min=2)] = 5,
+    seeds: Annotated[int, typer.Option(help="Heads trained of each form and control.", min=1)] = 3,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="As of `conclave latent train`; form, seed and control are this benchmark's own."
+        ),
+    ] = None,
+    questions: Annotated[int, typer.Option(help="Training questions.", min=30)] = 9000,
+    rounds: Annotated[int, typer.Option(help="Rounds of timing.", min=3)] = 15,
+    speed_only: Annotated[
+        bool, typer.Option("--speed-only", help="Time the heads that are there, and no more.")
+    ] = False,
+    vllm: Annotated[
+        Path | None,
+        typer.Option(help="Python of an environment with vLLM: the form that runs there, too."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Trains heads of three forms and their controls, some two hours on two cores, and shows them
+    beside their members alone, voting, put together, and one after the other.
+
+    The last line is JSON. Exit code 1 when a goal is missed.
+    """
+    from eval.benchmarks.latent import run_accuracy, train_all
+    from eval.benchmarks.latent_speed import run_speed
+    from eval.commands.latent import read_plan, training_bar
+    from eval.json_ready import json_ready
+    from experts.latent.card import FORMS
+
+    plan, which = read_plan(config), range(seeds)
+    say = teller(as_json)
+    report: LatentReport | None = None
+    if not speed_only:
+        with training_bar(as_json) as tell:
+            trained = train_all(
+                heads, plan, forms=FORMS, seeds=which, n_questions=questions,
+                n_jobs=os.cpu_count() or 1, tell=tell,
+            )  # fmt: skip
+        report = run_accuracy(
+            trained, plan, forms=FORMS, seeds=which, n=n, n_draws=draws, n_questions=questions,
+            say=say,
+        )  # fmt: skip
+        if not as_json:
+            print_parts(format_accuracy(report))
+    speed = run_speed({form: heads / f"{form}-0" for form in FORMS}, n_rounds=rounds, say=say)
+    if not as_json:
+        print_parts(format_speed(speed))
+    engines: Any = None
+    if vllm is not None:
+        from eval.benchmarks.latent_engines import run_engines
+
+        engines = run_engines(heads / "soft_prefix-0", vllm, say=say)
+    goals = _goals(report, speed, engines)
+    told = {
+        "accuracy": None if report is None else _told(report),
+        "speed": [asdict(row) for row in speed],
+        "vllm": engines,
+        "goals": goals,
+    }
+    typer.echo(json.dumps(json_ready(told), allow_nan=False))
+    if not all(goals.values()):
+        raise typer.Exit(1)
+
+
+def format_accuracy(report: LatentReport) -> Table:
+    """A line a way."""
+    kinds = tuple(report.cells)
+    table = figures_table(
+        ("way",),
+        kinds,
+        title=f"Right answers: {len(report.draws)} draws of {report.n} test questions a kind, "
+        f"{len(report.training_seeds)} training seeds",
+        caption="95 % intervals over training seeds and draws. `any member` is the best router "
+        "that could be; `two calls` is told whom to ask.",
+    )
+    for way in next(iter(report.cells.values())):
+        found = [report.cells[kind][way].estimate for kind in kinds]
+        table.add_row(way, *(percent_with_range(e.value, e.ci) for e in found))
+    return table
+
+
+def format_speed(speed: Sequence[SpeedFigures]) -> Table:
+    """A line for each form, number of peers and length of the prompt."""
+    table = figures_table(
+        ("form",),
+        ("peers", "bytes", "first ms", "own ms", "peers' ms", "added", "decode", "tokens/s"),
+        title="Time, medians of rounds in turns",
+        caption="added: to the primary's own time to its first token, beyond its peers' reading; "
+        "decode: speed behind the first token, of the primary's own; tokens/s: of primary and "
+        "peers run separately on the same texts.",
+    )
+    for row in speed:
+        table.add_row(
+            row.form, str(row.n_peers), str(row.prompt_bytes),
+            f"{row.first_s.value * 1e3:.1f}", f"{row.own_first_s.value * 1e3:.1f}",
+            f"{row.reading_s.value * 1e3:.1f}", f"{row.added_to_first.value:+.0%}",
+            f"{row.decode_ratio.value:.2f}", f"{row.tokens_ratio.value:.2f}",
+        )  # fmt: skip
+    return table
+
+
+def _goals(
+    report: LatentReport | None, speed: Sequence[SpeedFigures], engines: Any
+) -> dict[str, bool]:
+    from eval.benchmarks.latent import CONTROLS, DEFAULT_FORM, LORA
+    from eval.latent.accuracy import ANY, SYNTHESIS, VOTE
+
+    goals: dict[str, bool] = {}
+    if report is not None:
+        others = (ANY, VOTE, SYNTHESIS)
+
+        def beats(kind: Any, by: float, ways: Sequence[str]) -> bool:
+            return all(report.difference(kind, DEFAULT_FORM, w).value >= by for w in ways)
+
+        goals["held-out entities, over other ways"] = beats("entities", ENTITIES_GOAL, others)
+        goals["trained pairs, over other ways"] = beats("pairs", PAIRS_GOAL, others)
+        goals["held-out entities, over controls"] = beats(
+            "entities", CONTROLS_GOAL, (*CONTROLS, LORA)
+        )
+        goals["single steps, beside the best router"] = beats("single", -0.03, (ANY,))
+    for row in speed:
+        if row.form == "interaction":
+            goals[f"tokens/s, {_named(row)}"] = row.tokens_ratio.value >= TOKENS_GOAL
+        else:
+            goals[f"decoding, {_named(row)}"] = row.decode_ratio.value >= DECODE_GOAL
+            goals[f"first token, {_named(row)}"] = row.added_to_first.value <= FIRST_GOAL
+    if engines is not None:
+        goals["the same answers on vLLM"] = engines["n_same"] == engines["n"]
+    return goals
+
+
+def _named(row: SpeedFigures) -> str:
+    return f"{row.form}, {row.n_peers} peers, {row.prompt_bytes} bytes"
+
+
+def _told(report: LatentReport) -> dict[str, Any]:
+    return {
+        "n": report.n,
+        "training_seeds": report.training_seeds,
+        "draws": report.draws,
+        "n_parameters": report.n_parameters,
+        "training_s": report.seconds,
+        "right": {
+            kind: {way: asdict(cells.estimate) for way, cells in ways.items()}
+            for kind, ways in report.cells.items()
+        },
+    }

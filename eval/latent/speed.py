@@ -1,0 +1,135 @@
+"""What a latent expert costs in time: beside its members, by peers and by length of the prompt.
+
+All ways are timed in turns, round after round, because machines are noisy; medians are reported.
+Texts are the same for all. A way is one answer of a fixed number of tokens to a batch.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from eval.statistics import Estimate, bootstrap_interval
+from experts.latent.net.member import Member
+from experts.latent.net.prompts import Prompt
+from experts.latent.net.router import Route
+from experts.latent.net.team import Team
+from experts.latent.net.thoughts import Reader
+from experts.local.decode import ModelSteps
+from experts.values import Message
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpeedFigures:
+    """Of one form, at one number of peers and length of the prompt."""
+
+    form: str
+    n_peers: int
+    prompt_bytes: int
+    n_rows: int
+    n_tokens: int
+    first_s: Estimate
+    """Seconds to the first token, peers' reading included."""
+    own_first_s: Estimate
+    """The primary's alone."""
+    reading_s: Estimate
+    """Its peers', reading and thinking."""
+    added_to_first: Estimate
+    """(first - reading) / own first - 1."""
+    decode_ratio: Estimate
+    """Tokens per second behind the first, of the primary's own."""
+    tokens_ratio: Estimate
+    """Tokens per second of the whole, of primary and peers run separately on the same texts."""
+
+
+def speeds(
+    team: Team, route: Route, text: str, *, n_rows: int, n_tokens: int, n_rounds: int
+) -> SpeedFigures:
+    """``n_rows`` copies of a question, answered in ``n_tokens`` tokens, end tokens ignored."""
+    ways = _ways(team, route, text, n_rows, n_tokens)
+    rounds: list[dict[str, float]] = []
+    for i in range(n_rounds + 1):
+        names = list(ways)
+        order = names if i % 2 else names[::-1]
+        took: dict[str, float] = {}
+        for name in order:
+            took |= {f"{name} {part}": s for part, s in ways[name]().items()}
+        if i:  # the first warms up
+            rounds.append(took)
+    t = {k: np.array([r[k] for r in rounds]) for k in rounds[0]}
+    first, reading, own = t["latent first"], t["peers read"], t["own first"]
+    separately = own + t["own rest"] + t["peers along"]
+    return SpeedFigures(
+        form=team.card.form,
+        n_peers=len(route.peers),
+        prompt_bytes=len(text.encode()),
+        n_rows=n_rows,
+        n_tokens=n_tokens,
+        first_s=_median(first),
+        own_first_s=_median(own),
+        reading_s=_median(reading),
+        added_to_first=_median((first - reading) / own - 1),
+        decode_ratio=_median(t["own rest"] / t["latent rest"]),
+        tokens_ratio=_median(separately / (first + t["latent rest"])),
+    )
+
+
+def _ways(
+    team: Team, route: Route, text: str, n_rows: int, n_tokens: int
+) -> Mapping[str, Callable[[], dict[str, float]]]:
+    messages = [Message(role="user", content=text)]
+    prompts: dict[str, list[Prompt]] = {
+        name: [team.members[name].prompt(messages)] * n_rows
+        for name in (route.primary, *route.peers)
+    }
+    primary = team.members[route.primary]
+    peers = [team.members[p] for p in route.peers]
+
+    def latent() -> dict[str, float]:
+        return _decoded(lambda: team.steps(route, prompts), n_rows, n_tokens)
+
+    def own() -> dict[str, float]:
+        ids = [p.ids for p in prompts[route.primary]]
+        return _decoded(
+            lambda: ModelSteps(primary.model, ids, pad_id=primary.slot_id), n_rows, n_tokens
+        )
+
+    def reading() -> dict[str, float]:
+        started = time.perf_counter()
+        for peer in peers:
+            Reader(peer, prompts[peer.name]).think(team.card.n_slots)
+        read = time.perf_counter() - started
+        return {"read": read, "along": sum(_read_text(p, prompts[p.name], n_tokens) for p in peers)}
+
+    return {"latent": latent, "own": own, "peers": reading}
+
+
+@torch.inference_mode()
+def _decoded(begin: Callable[[], object], n_rows: int, n_tokens: int) -> dict[str, float]:
+    started = time.perf_counter()
+    steps = begin()
+    logits = steps.first()  # type: ignore[attr-defined]
+    first = time.perf_counter() - started
+    for _ in range(n_tokens - 1):
+        logits = steps.next(logits.argmax(-1))  # type: ignore[attr-defined]
+    return {"first": first, "rest": time.perf_counter() - started - first}
+
+
+@torch.inference_mode()
+def _read_text(peer: Member, prompts: Sequence[Prompt], n_tokens: int) -> float:
+    """Seconds of a peer that is run by itself on the same text: it reads the prompt and says as
+    many tokens as the primary."""
+    ids = [p.ids for p in prompts]
+    took = _decoded(
+        lambda: ModelSteps(peer.model, ids, pad_id=peer.slot_id), len(prompts), n_tokens
+    )
+    return took["first"] + took["rest"]
+
+
+def _median(values: np.ndarray) -> Estimate:
+    ci = bootstrap_interval(lambda rows: np.median(values[rows], axis=1), len(values))
+    return Estimate(value=float(np.median(values)), ci=ci)

@@ -1,0 +1,112 @@
+"""Of a member that runs elsewhere, what has to be here: its tokens and its embedding table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+
+from experts.errors import BadHead, BadModel
+from experts.latent.card import WEIGHTS_FILE, read_card
+from experts.latent.net.asked import ask
+from experts.latent.net.member import BLANK
+from experts.latent.net.prompts import Prompt, prompt_of
+from experts.latent.net.router import Route
+from experts.latent.net.soft_prefix import SoftPrefix
+from experts.latent.net.team import Head, form_of, router_of
+from experts.latent.net.thoughts import Heard, Thought, answer_ends
+from experts.local.chat_tokenizer import ChatTokenizer
+from experts.local.fingerprint import weights_fingerprint
+from experts.values import Message
+
+_TABLES = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight")
+
+
+class TableMember:
+    """As far as prompts and embeddings go, a ``Member``."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        """Raises BadModel for a folder whose embedding table is not found."""
+        self.name = name
+        self.tokenizer = ChatTokenizer(folder)
+        self.blank_id = self.tokenizer.id_of(BLANK)
+        self.slot_id = self.blank_id if self.blank_id is not None else self.tokenizer.pad_id
+        self.device = torch.device("cpu")
+        self._table = _table(folder).float()
+
+    def prompt(self, messages: Sequence[Message]) -> Prompt:
+        return prompt_of(self.tokenizer, messages)
+
+    def embed(self, ids: torch.Tensor) -> torch.Tensor:
+        return self._table[ids]
+
+
+class TableTeam:
+    """A soft-prefix head, and members that run elsewhere."""
+
+    def __init__(self, head: Path, folders: Mapping[str, Path]) -> None:
+        """Raises BadHead for a head of another form, or of other models."""
+        from safetensors.torch import load_file
+
+        self.card = read_card(head)
+        if self.card.form != "soft_prefix":
+            raise BadHead(
+                f"{head} is of the form {self.card.form}, which reaches into its models; engines "
+                "run the form soft_prefix alone."
+            )
+        self.card.check({name: weights_fingerprint(folder) for name, folder in folders.items()})
+        self.members = {name: TableMember(name, folders[name]) for name in self.card.names}
+        self._head = Head(form_of(self.card), router_of(self.card))
+        self._head.load_state_dict(load_file(head / WEIGHTS_FILE))
+        self._head.eval()
+
+    def route(self, messages: Sequence[Message]) -> Route:
+        text = next((m.content for m in reversed(messages) if m.role == "user"), "")
+        return self._head.router.routes([text])[0]
+
+    def peer_ids(self, peer: str, prompt: Prompt) -> list[int]:
+        """What a peer is to read: the prompt, and the blanks at which it thinks. Raises BadHead for
+        one that cannot think at once."""
+        blank = self.members[peer].blank_id
+        if blank is None:
+            raise BadHead(
+                f"{peer} has no {BLANK} token: it thinks by speaking, which takes a pass a token "
+                "and cannot be asked of a pooling engine."
+            )
+        return [*prompt.ids, *([blank] * (self.card.n_slots - 1))]
+
+    @torch.inference_mode()
+    def prompt_embeddings(
+        self, route: Route, prompts: Mapping[str, Prompt], states: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        """(length, width): the primary's prompt, its slots filled. states: of each peer at the last
+        ``n_slots`` places of what it read, (n_slots, width)."""
+        n_slots = self.card.n_slots
+        primary = self.members[route.primary]
+        asked = ask(primary, [prompts[route.primary]], n_peers=len(route.peers), n_slots=n_slots)
+        thoughts = {}
+        for peer in route.peers:
+            ends = answer_ends([prompts[peer]], n_slots)
+            thoughts[peer] = Thought(None, Heard(states[peer][None], ends, torch.ones_like(ends)))
+        form = self._head.form
+        if not isinstance(form, SoftPrefix):  # the card was read in __init__
+            raise BadHead("engines run the form soft_prefix alone")
+        return form.embeddings(primary, asked, thoughts)[0]
+
+
+def _table(folder: Path) -> torch.Tensor:
+    from safetensors import safe_open
+
+    index = folder / "model.safetensors.index.json"
+    names: dict[str, str] = {}
+    if index.is_file():
+        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    for wanted in _TABLES:
+        for path in [folder / names[wanted]] if wanted in names else folder.glob("*.safetensors"):
+            with safe_open(path, framework="pt") as tensors:
+                if wanted in tensors.keys():  # noqa: SIM118 - it is no mapping
+                    table: torch.Tensor = tensors.get_tensor(wanted)
+                    return table
+    raise BadModel(f"{folder.name}: no embedding table among {', '.join(_TABLES)}.")

@@ -1,0 +1,106 @@
+"""Train several heads side by side, one process and one thread each; those that are there are kept.
+
+Two processes of one thread are faster than one of two: the matrices are too small to share.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import Empty
+from typing import Any
+
+from experts.latent.card import WEIGHTS_FILE, card_of, read_card
+from experts.latent.plan import TrainingPlan
+from experts.latent.training.examples import Example
+from experts.latent.training.train import Progress
+
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """One head to be trained."""
+
+    name: str
+    plan: TrainingPlan
+    questions: Sequence[Example]
+    folder: Path
+
+
+Tell = Callable[[str, Progress], None]
+
+
+def train_heads(
+    jobs: Sequence[Job],
+    members: Mapping[str, Path],
+    *,
+    device: str = "cpu",
+    n_jobs: int = 1,
+    tell: Tell = lambda name, progress: None,
+) -> dict[str, dict[str, Any]]:
+    """How each was trained, by name. members: their folders, by name. A head that is there and was
+    trained by the same plan with the same models is not trained again. What a process raises is
+    raised here."""
+    done = {job.name: found for job in jobs if (found := _trained(job, members)) is not None}
+    left = [job for job in jobs if job.name not in done]
+    if left:
+        done |= _in_processes(left, members, device, n_jobs, tell)
+    return {job.name: done[job.name] for job in jobs}
+
+
+def _trained(job: Job, members: Mapping[str, Path]) -> dict[str, Any] | None:
+    if not (job.folder / WEIGHTS_FILE).is_file():
+        return None
+    found = read_card(job.folder)
+    wanted = card_of(
+        job.plan.form, members, n_slots=job.plan.n_slots, top_k=job.plan.top_k, **job.plan.sizes
+    )
+    told = {key: found.trained.get(key) for key in asdict(job.plan)}
+    same = found.members == wanted.members and told == asdict(job.plan)
+    same = same and found.trained.get("n_questions") == len(job.questions)
+    return dict(found.trained) if same else None
+
+
+def _in_processes(
+    jobs: Sequence[Job], members: Mapping[str, Path], device: str, n_jobs: int, tell: Tell
+) -> dict[str, dict[str, Any]]:
+    context = multiprocessing.get_context("spawn")
+    with (
+        context.Manager() as manager,
+        ProcessPoolExecutor(min(n_jobs, len(jobs)), mp_context=context) as pool,
+    ):
+        messages: Any = manager.Queue()
+        runs: dict[str, Future[dict[str, Any]]] = {
+            job.name: pool.submit(_train_one, job, dict(members), device, messages) for job in jobs
+        }
+        while not all(run.done() for run in runs.values()):
+            try:
+                tell(*messages.get(timeout=_POLL_S))
+            except Empty:
+                continue
+        return {name: run.result() for name, run in runs.items()}
+
+
+def _train_one(job: Job, members: Mapping[str, Path], device: str, messages: Any) -> dict[str, Any]:
+    import torch
+
+    from experts.latent.net.member import Member
+    from experts.latent.net.team import Team
+    from experts.latent.training.train import train
+
+    torch.set_num_threads(1)
+    plan = job.plan
+    card = card_of(plan.form, members, n_slots=plan.n_slots, top_k=plan.top_k, **plan.sizes)
+    loaded = {name: Member.load(name, folder, device=device) for name, folder in members.items()}
+    torch.manual_seed(plan.seed)
+    return train(
+        Team(card, loaded),
+        job.questions,
+        plan,
+        job.folder,
+        report=lambda progress: messages.put((job.name, progress)),
+    )

@@ -48,6 +48,7 @@ class Team:
     def load(cls, head: Path, folders: Mapping[str, Path], *, device: str = "cpu") -> Team:
         """Raises BadHead for a head that is none or fits other models, BadModel for a member that
         is none."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
         card = read_card(head)
@@ -56,7 +57,7 @@ class Team:
         team = cls(card, members)
         try:
             team.head.load_state_dict(load_file(head / WEIGHTS_FILE, device=device))
-        except (OSError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
             raise BadHead(f"{head / WEIGHTS_FILE}: {error}") from None
         team.head.eval()
         return team

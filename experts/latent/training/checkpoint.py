@@ -73,6 +73,10 @@ class State:
         _restore(optimizer, self.moments)
         return self.step
 
+    def is_before(self, phase: str) -> bool:
+        """Whether nothing of a phase had been done."""
+        return (_PHASES.index(self.phase), self.step) <= (_PHASES.index(phase), 0)
+
     def keep_routes(self, routes: Mapping[int, Route]) -> None:
         self.routes = routes
 

@@ -64,7 +64,8 @@ def train(
               lambda step: teaching_loss(team, examples, plan, step))  # fmt: skip
     routes = run.routes(examples)
     router = team.head.router
-    router.open()
+    if run.begins("route"):
+        router.open()
     fitting = RouterFitting(router, examples, routes, plan)
     run.steps("route", plan.route_steps, run.router_optimizer(), fitting.loss)
     joint = JointTraining(team, examples, plan, routes)
@@ -96,6 +97,10 @@ class _Run:
         self._team, self._plan, self._report = team, plan, report
         self.checkpoint, self._started = checkpoint, started
         self._at = checkpoint.load(team.head, plan)
+
+    def begins(self, phase: str) -> bool:
+        """Whether nothing of a phase was done before this run."""
+        return self._at.is_before(phase)
 
     def form_optimizer(self, rate: float) -> torch.optim.Optimizer:
         return _adam([{"params": list(self._team.form.parameters()), "lr": rate}])

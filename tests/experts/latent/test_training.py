@@ -1,0 +1,130 @@
+"""Training a head: the members stay as they are, a stopped run goes on, a head knows its models."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from experts.errors import BadHead, DataError
+from experts.lab.composites.questions import training_questions
+from experts.latent.card import FORMS, WEIGHTS_FILE, FormName, card_of, read_card
+from experts.latent.net.member import Member
+from experts.latent.net.team import Team
+from experts.latent.plan import TrainingPlan
+from experts.latent.training.examples import Example
+from experts.latent.training.train import Progress, train
+from tests.experts.latent.teams import FOLDERS, members, untrained
+
+QUICK = TrainingPlan(
+    teach_steps=12, teach_rows=16, route_questions=24, route_steps=6, joint_steps=6, joint_rows=4,
+    checkpoint_every=4,
+)  # fmt: skip
+QUESTIONS = [Example(q.text, q.answer) for q in training_questions(60, seed=0)]
+
+
+class Stopped(Exception):
+    """A run that somebody ends."""
+
+
+@pytest.fixture(scope="module")
+def frozen() -> dict[str, Member]:
+    return members()
+
+
+def trained(
+    plan: TrainingPlan, folder: Path, frozen: dict[str, Member], *, until: int | None = None
+) -> dict[str, Any]:
+    """until: the step of the last phase at which the run is stopped."""
+    torch.manual_seed(plan.seed)
+
+    def report(progress: Progress) -> None:
+        if progress.phase == "joint" and progress.step == until:
+            raise Stopped
+
+    return train(untrained(plan.form, frozen), QUESTIONS, plan, folder, report=report)
+
+
+def weights(folder: Path) -> Mapping[str, torch.Tensor]:
+    found: Mapping[str, torch.Tensor] = load_file(folder / WEIGHTS_FILE)
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_head_is_trained_and_its_members_are_not(
+    form: FormName, frozen: dict[str, Member], tmp_path: Path
+) -> None:
+    before = {name: m.checksum() for name, m in frozen.items()}
+    fresh = untrained(form, frozen).head.state_dict()
+    told = trained(replace(QUICK, form=form), tmp_path, frozen)
+    assert {name: m.checksum() for name, m in frozen.items()} == before == told["member_checksums"]
+    moved = [k for k, v in weights(tmp_path).items() if not torch.equal(v, fresh[k])]
+    assert any(k.startswith("form.") for k in moved)
+    assert any(k.startswith("router.") for k in moved)
+    card = read_card(tmp_path)
+    assert card.form == form
+    assert card.names == ("people", "guilds", "sums")
+    assert Team.load(tmp_path, FOLDERS).card == card
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_head(
+    frozen: dict[str, Member], tmp_path: Path
+) -> None:
+    trained(QUICK, tmp_path / "whole", frozen)
+    plan = replace(QUICK, checkpoint_every=2)  # how often it is kept changes nothing
+    with pytest.raises(Stopped):
+        trained(plan, tmp_path / "stopped", frozen, until=6)
+    assert not (tmp_path / "stopped" / WEIGHTS_FILE).exists()
+    trained(plan, tmp_path / "stopped", frozen)
+    whole, went_on = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
+    for name, tensor in whole.items():
+        torch.testing.assert_close(went_on[name], tensor, atol=1e-6, rtol=1e-5)
+    assert not list((tmp_path / "stopped").glob("checkpoint*"))
+
+
+def test_a_checkpoint_of_another_plan_is_not_gone_on_from(
+    frozen: dict[str, Member], tmp_path: Path
+) -> None:
+    with pytest.raises(Stopped):
+        trained(QUICK, tmp_path, frozen, until=6)
+    with pytest.raises(DataError, match="checkpoint of another plan"):
+        trained(replace(QUICK, seed=1), tmp_path, frozen)
+
+
+def test_a_head_of_other_models_is_refused(frozen: dict[str, Member], tmp_path: Path) -> None:
+    team = untrained("soft_prefix", frozen)
+    team.save(tmp_path / "head", {})
+    shutil.copytree(FOLDERS["sums"], tmp_path / "sums")
+    retrained = Member.load("sums", tmp_path / "sums").model
+    with torch.no_grad():
+        retrained.lm_head.weight[0] += 1
+    retrained.save_pretrained(tmp_path / "sums")
+    with pytest.raises(BadHead, match="trained with another 'sums'"):
+        Team.load(tmp_path / "head", {**FOLDERS, "sums": tmp_path / "sums"})
+    with pytest.raises(BadHead, match="trained with 'sums', which is not among"):
+        Team.load(tmp_path / "head", {k: v for k, v in FOLDERS.items() if k != "sums"})
+
+
+def test_what_is_no_head_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(BadHead, match=r"has no head\.json"):
+        read_card(tmp_path)
+    (tmp_path / "head.json").write_text("{")
+    with pytest.raises(BadHead, match="not a head's card"):
+        read_card(tmp_path)
+    card = card_of("soft_prefix", FOLDERS, n_slots=12, top_k=2)
+    card.save(tmp_path)
+    told = json.loads((tmp_path / "head.json").read_text())
+    (tmp_path / "head.json").write_text(json.dumps({**told, "form": "telepathy"}))
+    with pytest.raises(BadHead, match="unknown form 'telepathy'"):
+        read_card(tmp_path)
+    card.save(tmp_path)
+    (tmp_path / WEIGHTS_FILE).write_bytes(b"no tensors")
+    with pytest.raises(BadHead, match=r"head\.safetensors"):
+        Team.load(tmp_path, FOLDERS)

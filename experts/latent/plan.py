@@ -15,9 +15,9 @@ there to show what a head learns without its peers."""
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingPlan:
     """Three phases: *teaching*, a peer's states are to do what its words would do, had the primary
-    been told them; *routing*, every route is tried on some questions, and the router learns which
-    gave the right answer the best chance; *joint*, the language loss of right answers trains form
-    and router together."""
+    been told them; *routing*, routes are tried, and the router learns which gave the right answer
+    the best chance; *joint*, the language loss of right answers trains form and router
+    together."""
 
     form: FormName = "soft_prefix"
     seed: int = 0
@@ -25,17 +25,21 @@ class TrainingPlan:
     top_k: int = 2
     sizes: dict[str, int] = field(default_factory=dict)
     control: Control = "none"
-    teach_steps: int = 4000
-    teach_rows: int = 256
+    teach_steps: int = 3000
+    teach_rows: int = 192
     teach_rate: float = 3e-3
-    route_questions: int = 2400
-    route_steps: int = 400
+    route_questions: int = 1500
+    """On which every route is tried."""
+    likely_questions: int = 4000
+    """On which those routes are tried that a router fitted to the first ones thinks likeliest."""
+    likely_routes: int = 3
+    route_steps: int = 600
     peer_cost_nats: float = 0.3
     """What a peer must better the right answer's log-probability by to be worth asking."""
-    joint_steps: int = 400
+    joint_steps: int = 300
     joint_rows: int = 48
     joint_rate: float = 5e-4
-    router_rate: float = 1e-2
+    router_rate: float = 0.1
     balance: float = 0.01
     """Weight of the loss that keeps all members in use."""
     checkpoint_every: int = 500

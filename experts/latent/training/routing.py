@@ -1,7 +1,8 @@
-"""Phase two: which route gives the right answer the best chance, measured on every route.
+"""Phase two: which route gives the right answer the best chance.
 
-A route is a primary and the peers that it asks. The router is fitted to the best of each question;
-the language loss goes on training it in phase three.
+A route is a primary and the peers that it asks. On some questions all are tried, on more those that
+a router fitted to the first ones thinks likeliest; the router is then fitted to the best of each
+question, and the language loss goes on training it in phase three.
 """
 
 from __future__ import annotations
@@ -75,18 +76,51 @@ def token_losses(
     return loss, [len(a) for a in answers]
 
 
-def best_routes(
-    team: Team, examples: Examples, plan: TrainingPlan, rows: Sequence[int]
-) -> Iterator[Mapping[int, Route]]:
-    """The best route of each row: after each route that is tried, those known so far."""
-    best: dict[int, tuple[float, Route]] = {}
-    for route in all_routes(team.card.names, team.card.top_k):
+Best = dict[int, tuple[float, Route]]
+"""By row: nats of the right answer, peers' price included, and the route."""
+
+
+def try_routes(
+    team: Team,
+    examples: Examples,
+    plan: TrainingPlan,
+    tries: Mapping[Route, Sequence[int]],
+    best: Best,
+) -> Iterator[None]:
+    """Try routes on these rows, and keep the best of each row in ``best``; yields after each."""
+    for route, rows in tries.items():
         losses = answer_losses(team, examples, route, rows)
         for row, loss in zip(rows, losses.tolist(), strict=True):
             price = loss + plan.peer_cost_nats * len(route.peers)
             if row not in best or price < best[row][0]:
                 best[row] = (price, route)
-        yield {row: found for row, (_, found) in best.items()}
+        yield
+
+
+@torch.no_grad()
+def likeliest_routes(
+    team: Team, examples: Examples, rows: Sequence[int], n_routes: int
+) -> dict[Route, list[int]]:
+    """Which rows each route is worth trying on: a row's ``n_routes`` likeliest, by the router."""
+    router = team.head.router
+    place = {name: i for i, name in enumerate(router.members)}
+    speak, ask = router([examples.examples[i].question for i in rows])
+    spoken, asked, silent = speak.log_softmax(-1), F.logsigmoid(ask), F.logsigmoid(-ask)
+    routes = all_routes(team.card.names, team.card.top_k)
+    scores = []
+    for route in routes:
+        i = place[route.primary]
+        score = spoken[:, i]
+        for name, j in place.items():
+            if j != i:
+                score = score + (asked if name in route.peers else silent)[:, i, j]
+        scores.append(score)
+    chosen = torch.stack(scores, 1).topk(n_routes).indices
+    tries: dict[Route, list[int]] = {}
+    for row, indices in zip(rows, chosen.tolist(), strict=True):
+        for index in indices:
+            tries.setdefault(routes[index], []).append(row)
+    return tries
 
 
 def router_loss(
@@ -136,7 +170,3 @@ def log_gates_of(router: Router, texts: Sequence[str], route: Route) -> torch.Te
     chosen = ask[:, place[route.primary]][:, [place[p] for p in route.peers]]
     log_gates: torch.Tensor = F.logsigmoid(chosen)
     return log_gates
-
-
-def sample_rows(n: int, of: int, seed: int) -> list[int]:
-    return Random(f"routes/{seed}").sample(range(of), min(n, of))

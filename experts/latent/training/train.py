@@ -10,20 +10,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import torch
 from torch import nn
 
 from experts.errors import ConclaveError
-from experts.latent.net.router import Route
+from experts.latent.net.router import Route, Router
 from experts.latent.net.team import Team
 from experts.latent.plan import TrainingPlan
 from experts.latent.training.checkpoint import Checkpoint
 from experts.latent.training.controls import controlled
 from experts.latent.training.examples import Example, Examples
 from experts.latent.training.joint import JointTraining
-from experts.latent.training.routing import RouterFitting, best_routes, sample_rows
+from experts.latent.training.routing import (
+    Best,
+    RouterFitting,
+    all_routes,
+    likeliest_routes,
+    try_routes,
+)
 from experts.latent.training.teaching import teaching_loss
 
 _REPORT_EVERY = 20
@@ -145,24 +152,55 @@ class _Run:
         return loss.item()
 
     def routes(self, examples: Examples) -> Mapping[int, Route]:
-        """The best route of a sample of the questions; from the checkpoint where it is known."""
+        """The best route of a sample of the questions; from the checkpoint where it is known. The
+        router that helped to find them is thrown away."""
         if self._at.routes is not None:
             return self._at.routes
-        rows = sample_rows(self._plan.route_questions, len(examples), self._plan.seed)
-        found: Mapping[int, Route] = {}
-        self._team.head.eval()
-        tried = best_routes(self._team, examples, self._plan, rows)
-        for n_tried, so_far in enumerate(tried, start=1):
-            found = so_far
-            self._tell("routes", n_tried, 0, float("nan"))
+        team, plan = self._team, self._plan
+        order = list(range(len(examples)))
+        Random(f"routes/{plan.seed}").shuffle(order)
+        first = order[: plan.route_questions]
+        more = order[len(first) : len(first) + plan.likely_questions]
+        team.head.eval()
+        best: Best = {}
+        everywhere = dict.fromkeys(all_routes(team.card.names, team.card.top_k), first)
+        self._try(examples, everywhere, best)
+        if more:
+            router = team.head.router
+            untrained = {k: v.clone() for k, v in router.state_dict().items()}
+            router.open()
+            fit_router(router, examples, {row: r for row, (_, r) in best.items()}, plan)
+            tries = likeliest_routes(team, examples, more, plan.likely_routes)
+            router.load_state_dict(untrained)
+            self._try(examples, tries, best)
+        found = {row: route for row, (_, route) in best.items()}
         self._at.keep_routes(found)
         return found
+
+    def _try(self, examples: Examples, tries: Mapping[Route, Sequence[int]], best: Best) -> None:
+        tried = try_routes(self._team, examples, self._plan, tries, best)
+        for n_tried, _ in enumerate(tried, start=1):
+            self._tell("routes", n_tried, len(tries), float("nan"))
 
     def _tell(self, phase: str, step: int, n_steps: int, loss: float) -> None:
         elapsed = time.perf_counter() - self._started
         self._report(
             Progress(phase=phase, step=step, n_steps=n_steps, loss=loss, elapsed_s=elapsed)
         )
+
+
+def fit_router(
+    router: Router, examples: Examples, routes: Mapping[int, Route], plan: TrainingPlan
+) -> None:
+    """As the phase does, in one go and without a checkpoint."""
+    fitting = RouterFitting(router, examples, routes, plan)
+    optimizer = _adam([{"params": list(router.parameters()), "lr": plan.router_rate}])
+    for step in range(plan.route_steps):
+        for group in optimizer.param_groups:
+            group["lr"] = plan.router_rate * _schedule(step, plan.route_steps)
+        optimizer.zero_grad()
+        fitting.loss(step).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
 
 
 def _adam(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

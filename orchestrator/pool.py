@@ -14,7 +14,12 @@ from experts.errors import BadHead, ConfigError, UnknownPrice
 from experts.expert import Expert
 from experts.human.desk import Desk
 from experts.human.expert import CONTEXT_TOKENS, HumanExpert
-from experts.latent.expert import bundled_latent_expert, latent_expert
+from experts.latent.expert import (
+    bundled_latent_expert,
+    latent_expert,
+    latent_expert_on_engines,
+)
+from experts.latent.wire import EngineUrls
 from experts.local.expert import LocalExpert
 from experts.local.fingerprint import weights_fingerprint
 from experts.remote.expert import RemoteExpert
@@ -145,14 +150,16 @@ def _local(settings: LocalExpertSettings, config: Config, worker: ThreadPoolExec
 
 
 def _latent(settings: LatentExpertSettings, config: Config, worker: ThreadPoolExecutor) -> Expert:
-    if settings.head is None:
-        return bundled_latent_expert(
-            settings.name,
-            worker=worker,
-            load_usd_per_s=config.host_usd_per_s,
-            description=settings.description,
-        )
     try:
+        if settings.engines:
+            return _latent_on_engines(settings, config)
+        if settings.head is None:
+            return bundled_latent_expert(
+                settings.name,
+                worker=worker,
+                load_usd_per_s=config.host_usd_per_s,
+                description=settings.description,
+            )
         return latent_expert(
             settings.name,
             settings.head,
@@ -168,6 +175,23 @@ def _latent(settings: LatentExpertSettings, config: Config, worker: ThreadPoolEx
         )
     except BadHead as error:
         raise ConfigError(f"Expert {settings.name!r}: {error}") from None
+
+
+def _latent_on_engines(settings: LatentExpertSettings, config: Config) -> Expert:
+    if settings.prices is None:  # the settings' own check says so first
+        raise ConfigError(f"Expert {settings.name!r}: `engines` need `prices`.")
+    return latent_expert_on_engines(
+        settings.name,
+        settings.head,
+        {name: m.folder for name, m in settings.members.items()},
+        {
+            name: EngineUrls(model=e.model, pooling=e.pooling, completions=e.completions)
+            for name, e in settings.engines.items()
+        },
+        _prices(settings.prices),
+        description=settings.description,
+        modes=config.modes_of(settings),
+    )
 
 
 def _openai(settings: OpenAIExpertSettings, config: Config) -> Expert:

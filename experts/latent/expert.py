@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from experts.bundled import FOLDER as MEMBERS_FOLDER
 from experts.bundled import LATENT_MEMBERS, bundled_cards
 from experts.cards import ExpertCard, Prices
+from experts.errors import BadHead
 from experts.latent.brain import LatentBrain
 from experts.latent.card import HeadCard, read_card
+from experts.latent.wire import EngineUrls, SoftPrefixWire
 from experts.local.expert import InProcessExpert
 from experts.local.fingerprint import weights_fingerprint
 from experts.modes import DIRECT, Mode
+from experts.remote.expert import RemoteExpert
 
 BUNDLED_HEAD = Path(__file__).parent / "bundled"
 
@@ -38,8 +41,9 @@ def latent_expert(
     card.check({m: weights_fingerprint(folder) for m, folder in folders.items()})
     brain = LatentBrain(head, folders, prices, device=device)
     described = description or f"{', '.join(card.names)} answering as one ({card.form})"
+    bound = _together([prices[m] for m in card.names])
     return InProcessExpert(
-        _card(name, described, card, head, folders, prices, modes), brain, worker=worker
+        _card(name, described, card, head, folders, bound, modes), brain, worker=worker
     )
 
 
@@ -58,27 +62,64 @@ def bundled_latent_expert(
     )
 
 
+def latent_expert_on_engines(
+    name: str,
+    head: Path | None,
+    folders: Mapping[str, Path],
+    urls: Mapping[str, EngineUrls],
+    prices: Prices,
+    *,
+    description: str = "",
+    modes: tuple[Mode, ...] = (DIRECT,),
+) -> RemoteExpert:
+    """Its members run on engines that somebody else starts.
+
+    head: None for the bundled one, with its members. folders: for the members' tokens and embedding
+    tables. prices: of the tokens of all members together.
+
+    Raises BadHead for a head that is none, that was trained with other models, or whose form
+    engines cannot run.
+    """
+    if head is None:
+        head, folders = BUNDLED_HEAD, {m: MEMBERS_FOLDER / m for m in LATENT_MEMBERS}
+    card = read_card(head)
+    if card.form != "soft_prefix":
+        raise BadHead(
+            f"{head} is of the form {card.form}, which reaches into its models; engines run the "
+            "form soft_prefix alone."
+        )
+    card.check({m: weights_fingerprint(folder) for m, folder in folders.items()})
+    described = description or f"{', '.join(card.names)} answering as one, on engines"
+    return RemoteExpert(
+        _card(name, described, card, head, folders, prices, modes),
+        SoftPrefixWire(head, folders, urls),
+    )
+
+
+def _together(prices: Sequence[Prices]) -> Prices:
+    """An upper bound: every member reads what is said, and the dearest speaks."""
+    return Prices(
+        input_usd_per_mtok=sum(p.input_usd_per_mtok for p in prices),
+        output_usd_per_mtok=max(p.output_usd_per_mtok for p in prices),
+        load_usd_per_s=max(p.load_usd_per_s for p in prices),
+    )
+
+
 def _card(
     name: str,
     description: str,
     head_card: HeadCard,
     head: Path,
     folders: Mapping[str, Path],
-    prices: Mapping[str, Prices],
+    prices: Prices,
     modes: tuple[Mode, ...],
 ) -> ExpertCard:
-    used = [prices[m] for m in head_card.names]
     members = [folders[m] for m in head_card.names]
     return ExpertCard(
         name=name,
         kind="latent",
         description=description,
-        # An upper bound: every member reads what is said, and the dearest speaks.
-        prices=Prices(
-            input_usd_per_mtok=sum(p.input_usd_per_mtok for p in used),
-            output_usd_per_mtok=max(p.output_usd_per_mtok for p in used),
-            load_usd_per_s=max(p.load_usd_per_s for p in used),
-        ),
+        prices=prices,
         context_tokens=min(_context(folder) for folder in members),
         memory_bytes=sum(f.stat().st_size for m in members for f in m.glob("*.safetensors")),
         version=f"{weights_fingerprint(head)}+{'+'.join(m.weights for m in head_card.members)}",

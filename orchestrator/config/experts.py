@@ -80,8 +80,20 @@ class LatentMemberSettings(Strict):
     prices: PriceSettings
 
 
+class LatentEngineSettings(Strict):
+    """Where one of them runs: vLLM servers that somebody else starts (docs/latent.md)."""
+
+    model: str = Field(min_length=1)
+    """The servers' name for it."""
+    pooling: str | None = Field(default=None, pattern=r"^https?://[^\s@]+$")
+    """URL, without /v1, of the one that gives its states; needed where it is asked as a peer."""
+    completions: str | None = Field(default=None, pattern=r"^https?://[^\s@]+$")
+    """URL, without /v1, of the one that takes prompt embeddings; needed where it speaks."""
+
+
 class LatentExpertSettings(Strict):
-    """Several Hugging Face causal LMs that answer as one (docs/latent.md), run in this process."""
+    """Several Hugging Face causal LMs that answer as one (docs/latent.md): in this process, or on
+    engines."""
 
     kind: Literal["latent"]
     name: ExpertName
@@ -93,7 +105,20 @@ class LatentExpertSettings(Strict):
     description: str = ""
     modes: Modes = ["direct"]
     device: str = "cpu"
-    """cpu or cuda."""
+    """cpu or cuda, in this process."""
+    engines: dict[str, LatentEngineSettings] = {}
+    """By member; none: they run in this process."""
+    prices: PriceSettings | None = None
+    """On engines: of what all members read and one says, together."""
+
+    @model_validator(mode="after")
+    def _prices_its_engines(self) -> LatentExpertSettings:
+        if bool(self.engines) != (self.prices is not None):
+            raise ValueError(
+                "`engines` and `prices` go together: what runs elsewhere has a price of its own; "
+                "in this process each member has one."
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_its_members(self) -> LatentExpertSettings:

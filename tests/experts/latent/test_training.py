@@ -24,8 +24,8 @@ from experts.latent.training.train import Progress, train
 from tests.experts.latent.teams import FOLDERS, members, untrained
 
 QUICK = TrainingPlan(
-    teach_steps=12, teach_rows=16, route_questions=24, likely_questions=20, route_steps=6, joint_steps=6, joint_rows=4,
-    checkpoint_every=4,
+    teach_steps=12, teach_rows=16, route_questions=24, likely_questions=20, route_steps=6,
+    joint_steps=6, joint_rows=4, checkpoint_every=4,
 )  # fmt: skip
 QUESTIONS = [Example(q.text, q.answer) for q in training_questions(60, seed=0)]
 

@@ -64,6 +64,7 @@ class TableTeam:
 
     def route(self, messages: Sequence[Message]) -> Route:
         text = next((m.content for m in reversed(messages) if m.role == "user"), "")
+        text = self.members[self.card.names[0]].tokenizer.without_marks(text)
         return self._head.router.routes([text])[0]
 
     def peer_ids(self, peer: str, prompt: Prompt) -> list[int]:

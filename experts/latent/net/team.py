@@ -84,6 +84,7 @@ class Team:
     def route(self, messages: Sequence[Message]) -> Route:
         """Who answers a conversation."""
         text = next((m.content for m in reversed(messages) if m.role == "user"), "")
+        text = self.members[self.card.names[0]].tokenizer.without_marks(text)
         return self.head.router.routes([text])[0]
 
     @torch.inference_mode()

@@ -25,7 +25,9 @@ MODULES = [
 ]
 
 
-MADE_OF_TORCH = ("experts.latent.net", "experts.latent.training", "eval.latent")
+MADE_OF_TORCH = (
+    "experts.latent.net", "experts.latent.training", "eval.latent", "eval.benchmarks.latent",
+)  # fmt: skip
 """Whose classes are nets: nothing else imports them but inside of functions."""
 
 

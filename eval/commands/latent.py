@@ -132,6 +132,8 @@ def read_plan(path: Path | None) -> TrainingPlan:
         return TrainingPlan()
     try:
         told = safe_load(path.read_text(encoding="utf-8")) or {}
+        if not isinstance(told, dict):
+            raise ConfigError(f"{path} is not a plan: it holds no `key: value`.")
         unknown = sorted(set(told) - set(TrainingPlan.__dataclass_fields__))
         if unknown:
             raise ConfigError(

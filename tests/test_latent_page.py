@@ -18,7 +18,7 @@ from tests.typed import typed
 PAGE = (Path(__file__).parent.parent / "docs" / "latent.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.S)
 SHELL = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
-SHOWN_ELSEWHERE = ("conclave latent train", "conclave bench latent", ".venv-vllm")
+SHOWN_ELSEWHERE = ("conclave latent train", "conclave bench latent", "VLLM_CPU")
 """By tests of their own: minutes, or engines."""
 
 

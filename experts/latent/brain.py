@@ -71,11 +71,12 @@ class LatentBrain:
         n_primary = len(prompts[route.primary].ids) + n_slots * len(route.peers)
         n_read = {p: len(prompts[p].ids) + n_slots - 1 for p in route.peers}
         n_read[route.primary] = n_primary
-        read_usd = sum(self._prices[m].cost_usd(_read(n), n_calls=0) for m, n in n_read.items())
-        said = self._prices[route.primary]
+        read_usd = sum(self._read_usd(member, n) for member, n in n_read.items())
 
-        def cost_usd(n_said: int) -> float:
-            return read_usd + said.cost_usd(Usage(output_tokens=n_said))
+        def cost_usd(said: Sequence[int]) -> float:
+            spoken = self._prices[route.primary].cost_usd(Usage(output_tokens=len(said)))
+            along = team.read_along(route, said)
+            return read_usd + spoken + sum(self._read_usd(p, n) for p, n in along.items())
 
         return Put(
             call=call,
@@ -101,9 +102,8 @@ class LatentBrain:
             for step in decode(steps, [samplings[i] for i in rows], end_ids=ends):
                 yield [token.of_row(rows[token.row]) for token in step]
 
+    def _read_usd(self, member: str, n_tokens: int) -> float:
+        return self._prices[member].cost_usd(Usage(input_tokens=n_tokens), n_calls=0)
+
     def read(self, text: str, call: Call) -> tuple[str, tuple[ToolCall, ...]]:
         return text, ()
-
-
-def _read(n_tokens: int) -> Usage:
-    return Usage(input_tokens=n_tokens)

@@ -29,8 +29,8 @@ class Put:
     """Tokens of the prompt, as the model reads it that reads most of it."""
     n_read: int
     """Tokens that are read before the first is said, by all models together."""
-    cost_usd: Callable[[int], float]
-    """Dollars, when so many tokens have been said."""
+    cost_usd: Callable[[Sequence[int]], float]
+    """Dollars, when these tokens have been said."""
     detokenize: Callable[[list[int]], str]
     end_ids: frozenset[int]
     """Tokens that end an answer."""
@@ -99,8 +99,8 @@ class LocalBrain:
     def put(self, call: Call) -> Put:
         ids = self._tokenizer.encode(call)
 
-        def cost_usd(n_said: int) -> float:
-            return self._prices.cost_usd(Usage(input_tokens=len(ids), output_tokens=n_said))
+        def cost_usd(said: Sequence[int]) -> float:
+            return self._prices.cost_usd(Usage(input_tokens=len(ids), output_tokens=len(said)))
 
         return Put(
             call=call,

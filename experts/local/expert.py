@@ -216,7 +216,7 @@ class InProcessExpert:
             answer=final_answer(text, tool_calls),
             tool_calls=tool_calls,
             usage=row.usage,
-            cost_usd=put.cost_usd(len(row.ids)),
+            cost_usd=put.cost_usd(row.ids),
             latency_s=(row.ended_at or time.perf_counter()) - asked,
             n_batch=n_batch,
             logprob=row.logprob,

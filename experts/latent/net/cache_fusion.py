@@ -15,7 +15,15 @@ import torch
 from torch import nn
 
 from experts.latent.net.asked import Asked
-from experts.latent.net.form import Form, Going, Link, Thoughts, relative_error, taken
+from experts.latent.net.form import (
+    Form,
+    Going,
+    Link,
+    Thoughts,
+    relative_error,
+    straight_through,
+    taken,
+)
 from experts.latent.net.member import Member
 from experts.latent.net.slot_reader import SlotReader
 from experts.latent.net.thoughts import Reader
@@ -204,7 +212,7 @@ def _straight_gate(log_gates: torch.Tensor | None, i: int) -> torch.Tensor | Non
     """1, with the gradient of the gate: a peer is either asked or not."""
     if log_gates is None:
         return None
-    return (log_gates[:, i] - log_gates[:, i].detach()).exp()
+    return straight_through(log_gates)[:, i].exp()
 
 
 def _flat(cached: torch.Tensor) -> torch.Tensor:

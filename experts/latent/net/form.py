@@ -17,7 +17,6 @@ from torch import nn
 
 from experts.latent.net.asked import Asked
 from experts.latent.net.member import Member
-from experts.latent.net.padding import positions_of
 from experts.latent.net.thoughts import Reader, Thought
 
 Thoughts = Mapping[str, Thought]
@@ -119,14 +118,18 @@ def gated_mask(asked: Asked, log_gates: torch.Tensor | None) -> torch.Tensor:
     dtype = log_gates.dtype
     causal = torch.ones(length, length, device=asked.mask.device).tril().bool()
     seen = causal[None] & asked.mask[:, None].bool()
-    seen = (
-        seen | torch.eye(length, device=seen.device).bool()
-    )  # padding sees itself: no row of -inf
+    # Padding sees itself: a row that sees nothing has no softmax.
+    seen = seen | torch.eye(length, device=seen.device).bool()
     bias = torch.zeros(n, length, dtype=dtype, device=seen.device)
-    straight = (log_gates - log_gates.detach())[:, :, None].expand(asked.slots.shape)
+    straight = straight_through(log_gates)[:, :, None].expand(asked.slots.shape)
     bias = bias.scatter(1, asked.slots.flatten(1), straight.flatten(1))
     mask = torch.where(seen, bias[:, None], torch.finfo(dtype).min)
     return mask[:, None]
+
+
+def straight_through(log_gates: torch.Tensor) -> torch.Tensor:
+    """Zeros with the gradient of the gates."""
+    return log_gates - log_gates.detach()
 
 
 def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
@@ -142,9 +145,3 @@ def taken(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
 def put(values: torch.Tensor, places: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
     """(n, length, d) with (n, k, d) in (n, k) places."""
     return values.scatter(1, places[..., None].expand(-1, -1, values.shape[-1]), new)
-
-
-__all__ = [
-    "Asked", "Form", "Going", "Link", "Thoughts", "gated_mask", "positions_of", "put",
-    "relative_error", "taken",
-]  # fmt: skip

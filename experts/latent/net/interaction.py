@@ -18,7 +18,15 @@ import torch
 from torch import nn
 
 from experts.latent.net.asked import Asked, pieces_of
-from experts.latent.net.form import Form, Going, Link, Thoughts, relative_error, taken
+from experts.latent.net.form import (
+    Form,
+    Going,
+    Link,
+    Thoughts,
+    relative_error,
+    straight_through,
+    taken,
+)
 from experts.latent.net.member import Member
 from experts.latent.net.thoughts import Heard, Reader
 
@@ -106,7 +114,7 @@ class Interaction(Form):
                     layers=list(cast(nn.ModuleList, self.layers[key])),
                     adapter=self.adapters[key],
                     heard=adapted(self.adapters[key], thought.whole),
-                    log_gate=None if log_gates is None else log_gates[:, i],
+                    log_gate=None if log_gates is None else straight_through(log_gates)[:, i],
                 )
             )
         return found

@@ -13,7 +13,7 @@ from transformers import DynamicCache
 
 from experts.errors import BadHead
 from experts.latent.card import WEIGHTS_FILE, HeadCard, read_card
-from experts.latent.net.asked import ask
+from experts.latent.net.asked import ask, pieces_of
 from experts.latent.net.cache_fusion import CacheFusion
 from experts.latent.net.form import Form, Link
 from experts.latent.net.interaction import Interaction
@@ -86,6 +86,13 @@ class Team:
         text = next((m.content for m in reversed(messages) if m.role == "user"), "")
         text = self.members[self.card.names[0]].tokenizer.without_marks(text)
         return self.head.router.routes([text])[0]
+
+    def read_along(self, route: Route, said: Sequence[int]) -> dict[str, int]:
+        """Tokens that each peer reads of what the primary says."""
+        if not self.form.reads_along:
+            return {}
+        primary = self.members[route.primary]
+        return {p: len(pieces_of(primary, self.members[p], said, 0)[0]) for p in route.peers}
 
     @torch.inference_mode()
     def steps(self, route: Route, prompts: Mapping[str, Sequence[Prompt]]) -> TeamSteps:

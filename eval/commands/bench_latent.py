@@ -47,6 +47,14 @@ def latent(
     speed_only: Annotated[
         bool, typer.Option("--speed-only", help="Time the heads that are there, and no more.")
     ] = False,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            help="WIDTHxLAYERS: time random members of this shape, and nothing else. "
+            "4096x32 is a 7B."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda, with --shape.")] = "cpu",
     vllm: Annotated[
         Path | None,
         typer.Option(help="Python of an environment with vLLM: the form that runs there, too."),
@@ -64,6 +72,9 @@ def latent(
     from eval.json_ready import json_ready
     from experts.latent.card import FORMS
 
+    if shape is not None:
+        _sizes(shape, device, rounds, as_json)
+        return
     plan, which = read_plan(config), range(seeds)
     say = teller(as_json)
     report: LatentReport | None = None
@@ -99,6 +110,17 @@ def latent(
         raise typer.Exit(1)
 
 
+def _sizes(shape: str, device: str, rounds: int, as_json: bool) -> None:
+    from eval.benchmarks.latent_sizes import Shape, run_sizes
+    from eval.json_ready import json_ready
+
+    found = run_sizes(Shape.parse(shape), device=device, n_rounds=rounds, say=teller(as_json))
+    if not as_json:
+        print_parts(format_speed(found))
+    told = {"shape": shape, "device": device, "speed": [asdict(row) for row in found]}
+    typer.echo(json.dumps(json_ready(told), allow_nan=False))
+
+
 def format_accuracy(report: LatentReport) -> Table:
     """A line a way."""
     kinds = tuple(report.cells)
@@ -120,7 +142,17 @@ def format_speed(speed: Sequence[SpeedFigures]) -> Table:
     """A line for each form, number of peers and length of the prompt."""
     table = figures_table(
         ("form",),
-        ("peers", "bytes", "first ms", "own ms", "peers' ms", "added", "decode", "tokens/s"),
+        (
+            "peers",
+            "bytes",
+            "weights",
+            "first ms",
+            "own ms",
+            "peers' ms",
+            "added",
+            "decode",
+            "tokens/s",
+        ),
         title="Time, medians of rounds in turns",
         caption="added: to the primary's own time to its first token, beyond its peers' reading; "
         "decode: speed behind the first token, of the primary's own; tokens/s: of primary and "
@@ -128,7 +160,7 @@ def format_speed(speed: Sequence[SpeedFigures]) -> Table:
     )
     for row in speed:
         table.add_row(
-            row.form, str(row.n_peers), str(row.prompt_bytes),
+            row.form, str(row.n_peers), str(row.prompt_bytes), f"{row.n_parameters:,}",
             f"{row.first_s.value * 1e3:.1f}", f"{row.own_first_s.value * 1e3:.1f}",
             f"{row.reading_s.value * 1e3:.1f}", f"{row.added_to_first.value:+.0%}",
             f"{row.decode_ratio.value:.2f}", f"{row.tokens_ratio.value:.2f}",

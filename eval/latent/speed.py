@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from eval.statistics import Estimate, bootstrap_interval
+from experts.latent.net.form import Link
 from experts.latent.net.member import Member
 from experts.latent.net.prompts import Prompt
 from experts.latent.net.router import Route
@@ -30,6 +31,10 @@ class SpeedFigures:
     form: str
     n_peers: int
     prompt_bytes: int
+    n_parameters: int
+    """Trained ones, of the links that are used."""
+    head_bytes: int
+    """That they hold in memory."""
     n_rows: int
     n_tokens: int
     first_s: Estimate
@@ -60,6 +65,7 @@ def speeds(
             took |= {f"{name} {part}": s for part, s in ways[name]().items()}
         if i:  # the first warms up
             rounds.append(took)
+    used = _used(team, route)
     t = {k: np.array([r[k] for r in rounds]) for k in rounds[0]}
     first, reading, own = t["latent first"], t["peers read"], t["own first"]
     separately = own + t["own rest"] + t["peers along"]
@@ -67,6 +73,8 @@ def speeds(
         form=team.card.form,
         n_peers=len(route.peers),
         prompt_bytes=len(text.encode()),
+        n_parameters=sum(p.numel() for p in used),
+        head_bytes=sum(p.numel() * p.element_size() for p in used),
         n_rows=n_rows,
         n_tokens=n_tokens,
         first_s=_median(first),
@@ -128,6 +136,12 @@ def _read_text(peer: Member, prompts: Sequence[Prompt], n_tokens: int) -> float:
         lambda: ModelSteps(peer.model, ids, pad_id=peer.slot_id), len(prompts), n_tokens
     )
     return took["first"] + took["rest"]
+
+
+def _used(team: Team, route: Route) -> list[torch.nn.Parameter]:
+    """The form's parameters for this primary and its peers."""
+    keys = {Link(peer, route.primary).key for peer in route.peers}
+    return [p for n, p in team.form.named_parameters() if keys & set(n.split("."))]
 
 
 def _median(values: np.ndarray) -> Estimate:

@@ -87,6 +87,14 @@ def test_members_that_are_none_are_refused(tmp_path: Path) -> None:
     assert "write NAME=FOLDER" in run.stderr
 
 
+def test_members_of_another_size_are_timed() -> None:
+    run = typed("bench", "latent", "--shape", "128x2", "--rounds", "3", "--json")
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(run.stdout.splitlines()[-1])["speed"]
+    assert {row["n_peers"] for row in rows} == {1, 2}
+    assert typed("bench", "latent", "--shape", "7b").returncode == 2
+
+
 def test_the_benchmark_ends_in_one_line_of_json(plan: Path, tmp_path: Path) -> None:
     run = typed(
         "bench", "latent", "--heads", str(tmp_path), "--config", str(plan), "--questions", "60",

@@ -42,7 +42,8 @@ class Team:
         self.card = card
         self.members = {name: members[name] for name in card.names}
         self.head = Head(form_of(card), router_of(card))
-        self.head.to(next(iter(self.members.values())).device)
+        first = next(iter(self.members.values()))
+        self.head.to(device=first.device, dtype=first.model.dtype)
 
     @classmethod
     def load(cls, head: Path, folders: Mapping[str, Path], *, device: str = "cpu") -> Team:

@@ -42,7 +42,7 @@ def latent(
             help="As of `conclave latent train`; form, seed and control are this benchmark's own."
         ),
     ] = None,
-    questions: Annotated[int, typer.Option(help="Training questions.", min=30)] = 9000,
+    questions: Annotated[int, typer.Option(help="Training questions.", min=30)] = 12_000,
     rounds: Annotated[int, typer.Option(help="Rounds of timing.", min=3)] = 15,
     speed_only: Annotated[
         bool, typer.Option("--speed-only", help="Time the heads that are there, and no more.")

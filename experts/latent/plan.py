@@ -25,18 +25,18 @@ class TrainingPlan:
     top_k: int = 2
     sizes: dict[str, int] = field(default_factory=dict)
     control: Control = "none"
-    teach_steps: int = 3000
-    teach_rows: int = 192
+    teach_steps: int = 8000
+    teach_rows: int = 256
     teach_rate: float = 3e-3
     route_questions: int = 1500
     """On which every route is tried."""
-    likely_questions: int = 4000
+    likely_questions: int = 9000
     """On which those routes are tried that a router fitted to the first ones thinks likeliest."""
     likely_routes: int = 3
-    route_steps: int = 600
+    route_steps: int = 800
     peer_cost_nats: float = 0.3
     """What a peer must better the right answer's log-probability by to be worth asking."""
-    joint_steps: int = 300
+    joint_steps: int = 400
     joint_rows: int = 48
     joint_rate: float = 5e-4
     router_rate: float = 0.1

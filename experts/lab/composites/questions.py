@@ -1,8 +1,8 @@
 """Questions for latent experts: single steps, and composites of two, by what training may show.
 
 Kinds: ``single`` steps of any member; ``knowledge``, two facts in a row; ``procedures``, two
-procedures in a row. The split ``train`` shows no composite about a held-out entity and none of a
-held-out pair of procedures. ``val`` and ``test`` draw the others: ``entities`` (knowledge about
+procedures in a row. The split ``train`` shows nothing about a held-out entity, neither composite
+nor single, and no held-out pair of procedures. ``val`` and ``test`` draw the others: ``entities`` (knowledge about
 held-out guilds and countries), ``pairs`` (trained pairs of procedures, with problems that training
 did not draw) and ``new_pairs``.
 """
@@ -73,7 +73,11 @@ def _drawn(kind: Kind, split: Split, rng: Random) -> LatentQuestion | None:
     if kind == "single":
         step = rng.choice(STEPS)
         subject = step.draw(rng)
-        if not step.is_fact and split_of(f"{step.name}|{subject}") != split:
+        if step.is_fact:
+            entity = step.do(subject) if step.gives in ("guild", "country") else subject
+            if split == "train" and world.is_held_out(entity):
+                return None
+        elif split_of(f"{step.name}|{subject}") != split:
             return None
         text, answer = ask_step(step, subject, rng), step.do(subject)
         return LatentQuestion(

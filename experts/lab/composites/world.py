@@ -2,8 +2,8 @@
 
 Which guild a person is in, and which token a guild carries, is drawn by a fixed seed: nobody can
 guess it, and nobody has read it anywhere. One guild in four, and one country in four, is *held
-out*: no composite that a latent head is trained on is about them, though the members know them like
-any other.
+out*: nothing that a latent head is trained on is about them, though the members know them like any
+other.
 """
 
 from __future__ import annotations

@@ -2,9 +2,9 @@
 
 Kinds: ``single`` steps of any member; ``knowledge``, two facts in a row; ``procedures``, two
 procedures in a row. The split ``train`` shows nothing about a held-out entity, neither composite
-nor single, and no held-out pair of procedures. ``val`` and ``test`` draw the others: ``entities`` (knowledge about
-held-out guilds and countries), ``pairs`` (trained pairs of procedures, with problems that training
-did not draw) and ``new_pairs``.
+nor single, and no held-out pair of procedures. ``val`` and ``test`` draw the others: ``entities``
+(knowledge about held-out guilds and countries), ``pairs`` (trained pairs of procedures, with
+problems that training did not draw) and ``new_pairs``.
 """
 
 from __future__ import annotations

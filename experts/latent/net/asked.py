@@ -106,10 +106,15 @@ def pieces_of(
     before = ""
     for i in range(len(answer)):
         text = primary.tokenizer.decode(answer[: i + 1])
-        if text.endswith("\ufffd") or len(text) <= len(before):
-            continue  # half a character, or a mark that says nothing
-        piece, _ = peer.tokenizer.tokens_of(text[len(before) :])
+        said = new_piece(text, before)
+        piece, _ = peer.tokenizer.tokens_of(said)
         ids += piece
         ends += [at + len(text.encode())] * len(piece)
-        before = text
+        before += said
     return ids, ends
+
+
+def new_piece(text: str, before: str) -> str:
+    """What a text has that it had not before; nothing while a character is half said, or when a
+    mark was said that is no text."""
+    return "" if text.endswith("\ufffd") else text[len(before) :]

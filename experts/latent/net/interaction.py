@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from experts.latent.net.asked import Asked, pieces_of
+from experts.latent.net.asked import Asked, new_piece
 from experts.latent.net.form import (
     Form,
     Going,
@@ -89,7 +89,7 @@ class Interaction(Form):
         ends = asked.ends.gather(1, places)
         made = states
         for one in self._hearing(primary, thoughts, None):
-            made = made + one.layers[0](states, ends, one.heard, None)
+            made = made + one.at(0, states, ends)
         return relative_error(made, wanted)
 
     def _states(self, primary: Member, asked: Asked, cache: Any) -> torch.Tensor:
@@ -108,15 +108,10 @@ class Interaction(Form):
         found = []
         for i, (peer, thought) in enumerate(thoughts.items()):
             key = Link(peer, primary.name).key
-            found.append(
-                _Hearing(
-                    cuts=self.cuts[primary.name],
-                    layers=list(cast(nn.ModuleList, self.layers[key])),
-                    adapter=self.adapters[key],
-                    heard=adapted(self.adapters[key], thought.whole),
-                    log_gate=None if log_gates is None else straight_through(log_gates)[:, i],
-                )
-            )
+            layers = cast(nn.ModuleList, self.layers[key])
+            ears = _Ears(self.cuts[primary.name], self.adapters[key], layers)
+            gate = None if log_gates is None else straight_through(log_gates)[:, i]
+            found.append(ears.hear(thought.whole, gate))
         return found
 
 
@@ -158,54 +153,93 @@ class _Attention(nn.Module):
         far = (torch.arange(_N_DISTANCES)[None] - torch.arange(1, n_heads + 1)[:, None]).abs()
         self.near = nn.Parameter(-5.0 * far.clamp(max=2).float())
 
+    def project(self, states: torch.Tensor) -> KeysValues:
+        """Of a peer's adapted states: once, however often they are attended to."""
+        return self._heads(self.key(states)), self._heads(self.value(states))
+
     def forward(
-        self,
-        states: torch.Tensor,
-        ends: torch.Tensor,
-        heard: Heard,
-        log_gate: torch.Tensor | None,
+        self, states: torch.Tensor, keys_values: KeysValues, scores: torch.Tensor
     ) -> torch.Tensor:
-        """What is added to ``states``, (n, length, width), that end at ``ends``."""
-        n, length, _ = states.shape
-        q = self._heads(self.query(self.norm(states)))
-        k, v = self._heads(self.key(heard.states)), self._heads(self.value(heard.states))
-        apart = ends[:, :, None] - heard.ends[:, None]
-        seen = (apart >= 0) & heard.mask[:, None].bool()
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        scores = scores + self.near[:, apart.clamp(0, _N_DISTANCES - 1)].transpose(0, 1)
-        if log_gate is not None:
-            scores = scores + log_gate[:, None, None, None]
-        scores = scores.masked_fill(~seen[:, None], torch.finfo(scores.dtype).min)
-        nothing = scores.new_zeros(n, self.n_heads, length, 1)
-        weights = torch.cat([scores, nothing], -1).softmax(-1)[..., :-1]
-        made: torch.Tensor = self.out((weights @ v).transpose(1, 2).flatten(2))
+        """What is added to ``states``, (n, length, width). scores: what is known of each pair of
+        places beforehand, (n, n_heads, length, heard), with the lowest of numbers where one is not
+        seen."""
+        keys, values = keys_values
+        query = self._heads(self.query(self.norm(states)))
+        found = query @ keys.transpose(-1, -2) / query.shape[-1] ** 0.5
+        nothing = found.new_zeros(*found.shape[:3], 1)
+        weights = torch.cat([found + scores, nothing], -1).softmax(-1)[..., :-1]
+        made: torch.Tensor = self.out((weights @ values).transpose(1, 2).flatten(2))
         return made
+
+    def nearness(self, apart: torch.Tensor) -> torch.Tensor:
+        """(n, n_heads, length, heard) of distances in bytes, (n, length, heard)."""
+        return self.near[:, apart.clamp(0, _N_DISTANCES - 1)].transpose(0, 1)
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
 
 
+KeysValues = tuple[torch.Tensor, torch.Tensor]
+
+
 @dataclass(frozen=True)
-class _Hearing:
-    """What one peer has to say to a batch, and the layers that hear it."""
+class _Ears:
+    """The layers by which a primary hears one peer."""
 
     cuts: tuple[int, ...]
-    layers: Sequence[nn.Module]
     adapter: nn.Module
-    heard: Heard
-    """Adapted: (n, length, inner)."""
+    layers: nn.ModuleList
+
+    def hear(self, heard: Heard, log_gate: torch.Tensor | None) -> _Hearing:
+        adapted = self.adapter(heard.states)
+        projected = tuple(cast(_Attention, layer).project(adapted) for layer in self.layers)
+        return _Hearing(self, projected, heard.ends, heard.mask, log_gate)
+
+
+@dataclass(frozen=True)
+class _Hearing:
+    """What one peer has to say to a batch, as each of the layers hears it."""
+
+    ears: _Ears
+    projected: tuple[KeysValues, ...]
+    """Keys and values at each cut, (n, n_heads, heard, inner / n_heads)."""
+    ends: torch.Tensor
+    mask: torch.Tensor
     log_gate: torch.Tensor | None
 
+    def at(self, i: int, states: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+        """What the i-th cut adds to states that end at these bytes."""
+        layer = cast(_Attention, self.ears.layers[i])
+        apart = ends[:, :, None] - self.ends[:, None]
+        scores = layer.nearness(apart)
+        if self.log_gate is not None:
+            scores = scores + self.log_gate[:, None, None, None]
+        hidden = (apart < 0) | ~self.mask[:, None].bool()
+        scores = scores.masked_fill(hidden[:, None], torch.finfo(scores.dtype).min)
+        made: torch.Tensor = layer(states, self.projected[i], scores)
+        return made
+
     def then(self, later: Heard) -> _Hearing:
-        return replace(self, heard=self.heard.then(adapted(self.adapter, later)))
+        more = self.ears.hear(later, None)
+        projected = tuple(
+            (torch.cat([k, more_k], 2), torch.cat([v, more_v], 2))
+            for (k, v), (more_k, more_v) in zip(self.projected, more.projected, strict=True)
+        )
+        return replace(
+            self,
+            projected=projected,
+            ends=torch.cat([self.ends, later.ends], 1),
+            mask=torch.cat([self.mask, later.mask], 1),
+        )
 
     def rows(self, index: torch.Tensor) -> _Hearing:
-        gate = None if self.log_gate is None else self.log_gate[index]
-        return replace(self, heard=self.heard.rows(index), log_gate=gate)
-
-
-def adapted(adapter: nn.Module, heard: Heard) -> Heard:
-    return replace(heard, states=adapter(heard.states))
+        return replace(
+            self,
+            projected=tuple((k[index], v[index]) for k, v in self.projected),
+            ends=self.ends[index],
+            mask=self.mask[index],
+            log_gate=None if self.log_gate is None else self.log_gate[index],
+        )
 
 
 class _GoingOn(Going):
@@ -221,52 +255,58 @@ class _GoingOn(Going):
     ) -> None:
         super().__init__(primary, cache, asked)
         self._hearing, self._readers = list(hearing), list(readers)
+        self._texts = [""] * len(self._said)
+        """What each row has said, as far as its characters are whole."""
+        self._known: dict[tuple[str, str], list[int]] = {}
 
     def keep(self, rows: torch.Tensor) -> None:
         super().keep(rows)
         self._hearing = [h.rows(rows) for h in self._hearing]
+        self._texts = [self._texts[i] for i in rows.tolist()]
         for reader in self._readers:
             reader.keep(rows)
 
-    def _states(self, ids: torch.Tensor) -> torch.Tensor:
-        for i, reader in enumerate(self._readers):
-            self._hearing[i] = self._hearing[i].then(self._read_on(reader))
-        at = [
-            start + len(self._primary.tokenizer.decode(said).encode())
-            for start, said in zip(self._starts, self._said, strict=True)
-        ]
-        ends = torch.tensor(at, device=ids.device)[:, None]
-        with _attending(self._primary, self._hearing, ends):
-            return super()._states(ids)
+    def _ids(self, reader: Reader, piece: str) -> list[int]:
+        """Pieces repeat, and a tokenizer takes as long as a layer of a small model."""
+        key = (reader.peer.name, piece)
+        if key not in self._known:
+            self._known[key] = reader.peer.tokenizer.tokens_of(piece)[0]
+        return self._known[key]
 
-    def _read_on(self, reader: Reader) -> Heard:
-        """The piece that each row has just said, if it is one."""
-        pieces = []
-        for start, said in zip(self._starts, self._said, strict=True):
-            before, _ = pieces_of(self._primary, reader.peer, said[:-1], start)
-            ids, ends = pieces_of(self._primary, reader.peer, said, start)
-            pieces.append((ids[len(before) :], ends[len(before) :]))
-        return reader.read_on([ids for ids, _ in pieces], [ends for _, ends in pieces])
+    def _states(self, ids: torch.Tensor) -> torch.Tensor:
+        decode = self._primary.tokenizer.decode
+        told = [decode(said) for said in self._said]
+        ends = [s + len(text.encode()) for s, text in zip(self._starts, told, strict=True)]
+        pieces = [new_piece(text, before) for text, before in zip(told, self._texts, strict=True)]
+        for i, reader in enumerate(self._readers):
+            ids_of = [self._ids(reader, piece) for piece in pieces]
+            at = [[end] * len(some) for end, some in zip(ends, ids_of, strict=True)]
+            self._hearing[i] = self._hearing[i].then(reader.read_on(ids_of, at))
+        self._texts = [before + piece for before, piece in zip(self._texts, pieces, strict=True)]
+        with _attending(
+            self._primary, self._hearing, torch.tensor(ends, device=ids.device)[:, None]
+        ):
+            return super()._states(ids)
 
 
 @contextmanager
 def _attending(primary: Member, hearing: Sequence[_Hearing], ends: torch.Tensor) -> Iterator[None]:
     """While it is open, the primary's layers hear the peers."""
 
-    def at(cut: int) -> Any:
+    cuts = hearing[0].ears.cuts if hearing else ()
+
+    def at(i: int) -> Any:
         def hear(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             states = args[0]
             made = states
             for one in hearing:
-                layer = one.layers[one.cuts.index(cut)]
-                made = made + layer(states, ends, one.heard, one.log_gate)
+                made = made + one.at(i, states, ends)
             return (made, *args[1:])
 
         return hear
 
-    cuts = hearing[0].cuts if hearing else ()
     layers = primary.model.model.layers
-    hooks = [layers[cut].register_forward_pre_hook(at(cut)) for cut in cuts]
+    hooks = [layers[cut].register_forward_pre_hook(at(i)) for i, cut in enumerate(cuts)]
     try:
         yield
     finally:

@@ -43,7 +43,8 @@ class Team:
         self.members = {name: members[name] for name in card.names}
         self.head = Head(form_of(card), router_of(card))
         first = next(iter(self.members.values()))
-        self.head.to(device=first.device, dtype=first.model.dtype)
+        self.head.to(first.device)
+        self.head.form.to(first.model.dtype)  # the router decides in single precision
 
     @classmethod
     def load(cls, head: Path, folders: Mapping[str, Path], *, device: str = "cpu") -> Team:

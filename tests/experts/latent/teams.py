@@ -15,8 +15,8 @@ from experts.latent.net.team import Team
 FOLDERS: dict[str, Path] = {name: FOLDER / name for name in LATENT_MEMBERS}
 
 
-def members() -> dict[str, Member]:
-    return {name: Member.load(name, folder) for name, folder in FOLDERS.items()}
+def members(dtype: torch.dtype = torch.float32) -> dict[str, Member]:
+    return {name: Member.load(name, folder, dtype=dtype) for name, folder in FOLDERS.items()}
 
 
 def untrained(form: FormName, of: dict[str, Member] | None = None) -> Team:

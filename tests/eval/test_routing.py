@@ -143,7 +143,8 @@ def test_test_scores_change_no_choice() -> None:
             np.testing.assert_array_equal(before.test_asked, after.test_asked)
             np.testing.assert_array_equal(before.test_cost, after.test_cost)
         if before.test_p is not None and after.test_p is not None:
-            np.testing.assert_array_equal(before.test_p, after.test_p)
+            # Sums in single precision end in other digits on a busy machine.
+            np.testing.assert_allclose(before.test_p, after.test_p, rtol=1e-6)
 
 
 def test_test_outcomes_change_no_pick() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -82,7 +81,6 @@ async def engines(
                     python=str(python),
                     env={**cpu_environment(i, 2), "HF_HUB_OFFLINE": "1"},
                     log_dir=Path(logs),
-                    port=_free_port(),
                 ),
             )
             for i, name in enumerate((ROUTE.primary, *ROUTE.peers))
@@ -99,7 +97,7 @@ async def engines(
 
 
 def _urls(name: str, engine: Engine) -> EngineUrls:
-    url = f"http://127.0.0.1:{engine.settings.port}"
+    url = engine.control.url
     if name in ROUTE.peers:
         return EngineUrls(pooling=url, model=engine.served_name)
     return EngineUrls(completions=url, model=engine.served_name)
@@ -112,10 +110,3 @@ def _call(text: str) -> Call:
         messages=(Message(role="user", content=text),),
         sampling=Sampling(max_tokens=MAX_TOKENS),
     )
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

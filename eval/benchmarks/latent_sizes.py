@@ -10,10 +10,11 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eval.benchmarks.latent_speed import LENGTHS, N_ROWS, N_TOKENS, QUESTION, ROUTES
-from eval.latent.speed import SpeedFigures, speeds
+from eval.benchmarks.latent_speed import speeds_of
+from eval.latent.speed import SpeedFigures
 from experts.bundled import FOLDER, LATENT_MEMBERS
 from experts.errors import UserError
+from experts.latent import BLANK
 from experts.latent.card import FORMS, HeadCard, MemberCard
 from experts.latent.net.member import Member
 from experts.latent.net.team import Team
@@ -56,13 +57,7 @@ def run_sizes(
     for form in FORMS:
         card = HeadCard(form=form, members=_cards(shape), n_slots=12, top_k=2)
         team = Team(card, members)
-        for route in ROUTES:
-            for length in LENGTHS:
-                say(f"timing {form}, {len(route.peers)} peers, {length} questions long")
-                text = " ".join([QUESTION] * length)
-                found.append(
-                    speeds(team, route, text, n_rows=N_ROWS, n_tokens=N_TOKENS, n_rounds=n_rounds)
-                )
+        found += speeds_of(team, n_rounds=n_rounds, say=say)
     return found
 
 
@@ -86,7 +81,7 @@ def _random_member(name: str, shape: Shape, device: str) -> Member:
         model = LlamaForCausalLM(config).to(dtype)
     model.requires_grad_(False).eval()
     tokenizer = ChatTokenizer(FOLDER / name)
-    return Member(name, model, tokenizer, tokenizer.id_of("<|blank|>"))
+    return Member(name, model, tokenizer, tokenizer.id_of(BLANK))
 
 
 def _cards(shape: Shape) -> tuple[MemberCard, ...]:

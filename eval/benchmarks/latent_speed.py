@@ -23,13 +23,19 @@ def run_speed(
 ) -> list[SpeedFigures]:
     """A line for each form, route and length."""
     found = []
-    for form, folder in heads.items():
-        team = Team.load(folder, MEMBERS)
-        for route in ROUTES:
-            for length in LENGTHS:
-                say(f"timing {form}, {len(route.peers)} peers, {length} questions long")
-                text = " ".join([QUESTION] * length)
-                found.append(
-                    speeds(team, route, text, n_rows=N_ROWS, n_tokens=N_TOKENS, n_rounds=n_rounds)
-                )
+    for folder in heads.values():
+        found += speeds_of(Team.load(folder, MEMBERS), n_rounds=n_rounds, say=say)
+    return found
+
+
+def speeds_of(team: Team, *, n_rounds: int, say: Callable[[str], None]) -> list[SpeedFigures]:
+    """A line for each route and length."""
+    found = []
+    for route in ROUTES:
+        for length in LENGTHS:
+            say(f"timing {team.card.form}, {len(route.peers)} peers, {length} questions long")
+            text = " ".join([QUESTION] * length)
+            found.append(
+                speeds(team, route, text, n_rows=N_ROWS, n_tokens=N_TOKENS, n_rounds=n_rounds)
+            )
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from eval.latent.answering import answers
+from eval.latent.answering import MAX_TOKENS, answers
 from experts.lab.composites.chats import told
 from experts.lab.composites.questions import LatentQuestion
 from experts.latent.net.router import Route
@@ -34,20 +34,21 @@ def votes(said: Said) -> list[str]:
 
 
 def synthesised(team: Team, by: str, said: Said, questions: Sequence[LatentQuestion]) -> list[str]:
-    """A member is shown the others' answers in the form of the aggregator ``synthesis`` and writes
-    one; where that is longer than it can read, the vote stands."""
+    """A member is shown the others' answers and writes one: in the form of the aggregator
+    ``synthesis`` or, where that is longer than it can read, behind the question, as it was trained
+    to be told things."""
     member = team.members[by]
-    voted = votes(said)
-    found: list[str] = []
+    shown = []
     for i, q in enumerate(questions):
         message = Message(role="user", content=q.text)
         query = Query(query_id="q", messages=(message,), fallback_price_usd=1.0, limits=Limits())
         call = synthesis_call(query, Arm(by), [said[m][i] for m in said])
-        if len(member.prompt(call.messages).ids) + 32 > member.model.config.max_position_embeddings:
-            found.append(voted[i])
-            continue
-        found += answers(team, [call.messages[-1].content], [Route(by)])
-    return found
+        room = member.model.config.max_position_embeddings - MAX_TOKENS
+        if len(member.prompt(call.messages).ids) <= room:
+            shown.append(call.messages[-1].content)
+        else:
+            shown.append(told(q.text, " ".join(said[m][i] for m in said if m != by)))
+    return answers(team, shown, [Route(by)] * len(shown))
 
 
 def two_calls(team: Team, questions: Sequence[LatentQuestion]) -> list[str]:

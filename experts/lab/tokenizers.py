@@ -24,6 +24,7 @@ from experts.lab.composites.vocabulary import composite_words
 from experts.lab.questions import SKILLS, draw_question
 from experts.lab.questions.vocabulary import closed_words
 from experts.lab.questions.words import word_list
+from experts.latent import BLANK
 
 TokenizerKind = Literal["words", "letters", "bytes", "calls", "told_words", "told_bytes"]
 
@@ -34,8 +35,6 @@ PAD, END, SYSTEM, USER, ASSISTANT = SPECIALS = (
     "<|user|>",
     "<|assistant|>",
 )
-BLANK = "<|blank|>"
-"""Says nothing, and is where a member says something without having heard what comes before."""
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}<|end|>"
     "{% endfor %}{% if add_generation_prompt %}<|assistant|>{% endif %}"

@@ -5,3 +5,6 @@ think of it into the primary. Three *forms* of exchange: soft prefix, cache fusi
 layers (docs/latent.md). The parts that need torch are in ``net`` and ``training``, imported where
 they are used; what is here is light.
 """
+
+BLANK = "<|blank|>"
+"""A token at which a member thinks without speaking, if its vocabulary has it."""

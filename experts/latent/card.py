@@ -75,6 +75,17 @@ class HeadCard:
                 )
 
 
+def read_card_for_engines(folder: Path) -> HeadCard:
+    """Raises BadHead for what is none, and for a form that engines cannot run."""
+    card = read_card(folder)
+    if card.form != "soft_prefix":
+        raise BadHead(
+            f"{folder} is of the form {card.form}, which reaches into its models; engines run the "
+            "form soft_prefix alone."
+        )
+    return card
+
+
 def read_card(folder: Path) -> HeadCard:
     """Raises BadHead for a folder that holds no head."""
     path = folder / CARD_FILE

@@ -10,9 +10,8 @@ from pathlib import Path
 from experts.bundled import FOLDER as MEMBERS_FOLDER
 from experts.bundled import LATENT_MEMBERS, bundled_cards
 from experts.cards import ExpertCard, Prices
-from experts.errors import BadHead
 from experts.latent.brain import LatentBrain
-from experts.latent.card import HeadCard, read_card
+from experts.latent.card import HeadCard, read_card, read_card_for_engines
 from experts.latent.wire import EngineUrls, SoftPrefixWire
 from experts.local.expert import InProcessExpert
 from experts.local.fingerprint import weights_fingerprint
@@ -82,12 +81,7 @@ def latent_expert_on_engines(
     """
     if head is None:
         head, folders = BUNDLED_HEAD, {m: MEMBERS_FOLDER / m for m in LATENT_MEMBERS}
-    card = read_card(head)
-    if card.form != "soft_prefix":
-        raise BadHead(
-            f"{head} is of the form {card.form}, which reaches into its models; engines run the "
-            "form soft_prefix alone."
-        )
+    card = read_card_for_engines(head)
     card.check({m: weights_fingerprint(folder) for m, folder in folders.items()})
     described = description or f"{', '.join(card.names)} answering as one, on engines"
     return RemoteExpert(

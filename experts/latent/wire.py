@@ -103,7 +103,16 @@ class SoftPrefixWire:
         # Without its last activation, which would make all states the same length.
         body = {"model": urls.model, "input": ids, "use_activation": False, "task": "token_embed"}
         told = await self._post(f"{urls.pooling}/pooling", body)
-        return torch.tensor(told["data"][0]["data"])
+        try:
+            states = torch.tensor(told["data"][0]["data"])
+        except (KeyError, IndexError, TypeError, ValueError):
+            states = torch.tensor([])
+        if states.ndim != 2 or len(states) != len(ids):
+            raise WireError(
+                f"{urls.pooling} does not give a state for each token. Start it with --runner "
+                'pooling --convert embed --pooler-config \'{"task": "token_embed"}\'.'
+            )
+        return states
 
     async def _completed(self, primary: str, embeddings: torch.Tensor, call: Call) -> Any:
         import torch

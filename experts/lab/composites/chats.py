@@ -14,7 +14,8 @@ from random import Random
 from experts.lab.composites.phrases import ask_composite, ask_step, unknown_step, unknown_subject
 from experts.lab.composites.steps import STEPS, MemberName, Step
 from experts.lab.corpus import NOISE, SYSTEM_PROMPTS
-from experts.lab.tokenizers import BLANK, chat_text
+from experts.lab.tokenizers import chat_text
+from experts.latent import BLANK
 
 _SYSTEM_SHARE = 0.05
 _DIRECT_SHARE = 0.35

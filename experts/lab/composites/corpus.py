@@ -18,7 +18,8 @@ import numpy as np
 from experts.lab.composites.chats import MemberChats
 from experts.lab.composites.steps import MemberName
 from experts.lab.corpus import Corpus
-from experts.lab.tokenizers import BLANK, END
+from experts.lab.tokenizers import END
+from experts.latent import BLANK
 
 THOUGHT_TOKENS = 12
 """Tokens that a member thinks at once: the mark after which it speaks, and 11 blanks."""

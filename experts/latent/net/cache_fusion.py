@@ -45,7 +45,7 @@ class CacheFusion(Form):
     ) -> None:
         """depths: layers of each member. cached: numbers that a layer of each caches for a token,
         keys and values together."""
-        super().__init__(links, widths, n_slots)
+        super().__init__(links)
         self.readers = nn.ModuleDict(
             {k.key: SlotReader(widths[k.peer], wide, inner, n_slots) for k in links}
         )

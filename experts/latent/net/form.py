@@ -77,10 +77,9 @@ class Form(nn.Module, ABC):
     reads_along = False
     """Peers' states over the prompt and over what the primary says are used, too."""
 
-    def __init__(self, links: Sequence[Link], widths: Mapping[str, int], n_slots: int) -> None:
+    def __init__(self, links: Sequence[Link]) -> None:
         super().__init__()
-        self.links, self.n_slots = tuple(links), n_slots
-        self.widths = dict(widths)
+        self.links = tuple(links)
 
     @abstractmethod
     def begin(

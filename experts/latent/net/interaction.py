@@ -43,7 +43,6 @@ class Interaction(Form):
         self,
         links: Sequence[Link],
         widths: Mapping[str, int],
-        n_slots: int,
         *,
         depths: Mapping[str, int],
         n_stacks: int = 4,
@@ -52,7 +51,7 @@ class Interaction(Form):
     ) -> None:
         """depths: layers of each member. The first cut is before the first layer, the others
         between stacks of about as many layers."""
-        super().__init__(links, widths, n_slots)
+        super().__init__(links)
         self.cuts = {m: cuts_of(depth, n_stacks) for m, depth in depths.items()}
         self.adapters = nn.ModuleDict({k.key: _Adapter(widths[k.peer], wide, inner) for k in links})
         self.layers = nn.ModuleDict(

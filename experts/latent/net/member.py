@@ -11,12 +11,16 @@ from typing import Any, Protocol
 import torch
 
 from experts.errors import BadModel
+from experts.latent import BLANK
 from experts.latent.net.prompts import Prompt, prompt_of
 from experts.local.chat_tokenizer import ChatTokenizer
 from experts.values import Message
 
-BLANK = "<|blank|>"
-"""A token at which a member thinks without speaking. Members without one think by speaking."""
+
+def slot_id_of(tokenizer: ChatTokenizer) -> int:
+    """The token that stands where a slot is, before the head has filled it."""
+    blank = tokenizer.id_of(BLANK)
+    return tokenizer.pad_id if blank is None else blank
 
 
 class Embedded(Protocol):
@@ -68,22 +72,13 @@ class Member:
         return cls(name, model, tokenizer, tokenizer.id_of(BLANK))
 
     @property
-    def width(self) -> int:
-        return int(self.model.config.hidden_size)
-
-    @property
-    def n_layers(self) -> int:
-        return len(self.model.model.layers)
-
-    @property
     def device(self) -> torch.device:
         device: torch.device = self.model.device
         return device
 
     @property
     def slot_id(self) -> int:
-        """The token that stands where a slot is, before the head has filled it."""
-        return self.blank_id if self.blank_id is not None else self.tokenizer.pad_id
+        return slot_id_of(self.tokenizer)
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         return prompt_of(self.tokenizer, messages)

@@ -34,7 +34,7 @@ class SoftPrefix(Form):
     def __init__(
         self, links: Sequence[Link], widths: Mapping[str, int], n_slots: int, *, wide: int = 256
     ) -> None:
-        super().__init__(links, widths, n_slots)
+        super().__init__(links)
         self.readers = nn.ModuleDict(
             {k.key: SlotReader(widths[k.peer], wide, widths[k.primary], n_slots) for k in links}
         )

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 
 from experts.errors import BadHead, BadModel
-from experts.latent.card import WEIGHTS_FILE, read_card
+from experts.latent import BLANK
+from experts.latent.card import WEIGHTS_FILE, read_card_for_engines
 from experts.latent.net.asked import ask
-from experts.latent.net.member import BLANK
+from experts.latent.net.member import slot_id_of
 from experts.latent.net.prompts import Prompt, prompt_of
 from experts.latent.net.router import Route
-from experts.latent.net.soft_prefix import SoftPrefix
-from experts.latent.net.team import Head, form_of, router_of
+from experts.latent.net.team import Head, asked_text, router_of, soft_prefix_of
 from experts.latent.net.thoughts import Heard, Thought, answer_ends
 from experts.local.chat_tokenizer import ChatTokenizer
 from experts.local.fingerprint import weights_fingerprint
@@ -31,8 +31,7 @@ class TableMember:
         """Raises BadModel for a folder whose embedding table is not found."""
         self.name = name
         self.tokenizer = ChatTokenizer(folder)
-        self.blank_id = self.tokenizer.id_of(BLANK)
-        self.slot_id = self.blank_id if self.blank_id is not None else self.tokenizer.pad_id
+        self.blank_id, self.slot_id = self.tokenizer.id_of(BLANK), slot_id_of(self.tokenizer)
         self.device = torch.device("cpu")
         self._table = _table(folder).float()
 
@@ -50,22 +49,15 @@ class TableTeam:
         """Raises BadHead for a head of another form, or of other models."""
         from safetensors.torch import load_file
 
-        self.card = read_card(head)
-        if self.card.form != "soft_prefix":
-            raise BadHead(
-                f"{head} is of the form {self.card.form}, which reaches into its models; engines "
-                "run the form soft_prefix alone."
-            )
+        self.card = read_card_for_engines(head)
         self.card.check({name: weights_fingerprint(folder) for name, folder in folders.items()})
         self.members = {name: TableMember(name, folders[name]) for name in self.card.names}
-        self._head = Head(form_of(self.card), router_of(self.card))
-        self._head.load_state_dict(load_file(head / WEIGHTS_FILE))
-        self._head.eval()
+        self._form, self._router = soft_prefix_of(self.card), router_of(self.card)
+        Head(self._form, self._router).load_state_dict(load_file(head / WEIGHTS_FILE))
 
     def route(self, messages: Sequence[Message]) -> Route:
-        text = next((m.content for m in reversed(messages) if m.role == "user"), "")
-        text = self.members[self.card.names[0]].tokenizer.without_marks(text)
-        return self._head.router.routes([text])[0]
+        text = asked_text(messages, self.members[self.card.names[0]].tokenizer)
+        return self._router.routes([text])[0]
 
     def peer_ids(self, peer: str, prompt: Prompt) -> list[int]:
         """What a peer is to read: the prompt, and the blanks at which it thinks. Raises BadHead for
@@ -91,10 +83,7 @@ class TableTeam:
         for peer in route.peers:
             ends = answer_ends([prompts[peer]], n_slots)
             thoughts[peer] = Thought(None, Heard(states[peer][None], ends, torch.ones_like(ends)))
-        form = self._head.form
-        if not isinstance(form, SoftPrefix):  # the card was read in __init__
-            raise BadHead("engines run the form soft_prefix alone")
-        return form.embeddings(primary, asked, thoughts)[0]
+        return self._form.embeddings(primary, asked, thoughts)[0]
 
 
 def _table(folder: Path) -> torch.Tensor:

@@ -22,6 +22,7 @@ from experts.latent.net.prompts import Prompt
 from experts.latent.net.router import Route, Router
 from experts.latent.net.soft_prefix import SoftPrefix
 from experts.latent.net.thoughts import Reader
+from experts.local.chat_tokenizer import ChatTokenizer
 from experts.local.fingerprint import weights_fingerprint
 from experts.values import Message
 
@@ -85,8 +86,7 @@ class Team:
 
     def route(self, messages: Sequence[Message]) -> Route:
         """Who answers a conversation."""
-        text = next((m.content for m in reversed(messages) if m.role == "user"), "")
-        text = self.members[self.card.names[0]].tokenizer.without_marks(text)
+        text = asked_text(messages, self.members[self.card.names[0]].tokenizer)
         return self.head.router.routes([text])[0]
 
     def read_along(self, route: Route, said: Sequence[int]) -> dict[str, int]:
@@ -129,6 +129,12 @@ class TeamSteps:
         self._going.keep(rows.to(self._device))
 
 
+def asked_text(messages: Sequence[Message], tokenizer: ChatTokenizer) -> str:
+    """What a router reads of a conversation: the last thing that was asked, without marks."""
+    text = next((m.content for m in reversed(messages) if m.role == "user"), "")
+    return tokenizer.without_marks(text)
+
+
 def router_of(card: HeadCard) -> Router:
     """Untrained."""
     return Router(card.names, card.top_k)
@@ -136,12 +142,25 @@ def router_of(card: HeadCard) -> Router:
 
 def form_of(card: HeadCard) -> Form:
     """Untrained."""
-    links = [Link(a, b) for b in card.names for a in card.names if a != b]
-    widths = {m.name: m.width for m in card.members}
     depths = {m.name: m.depth for m in card.members}
     if card.form == "soft_prefix":
-        return SoftPrefix(links, widths, card.n_slots, **card.sizes)
+        return soft_prefix_of(card)
     if card.form == "cache_fusion":
         cached = {m.name: m.cached for m in card.members}
-        return CacheFusion(links, widths, card.n_slots, depths=depths, cached=cached, **card.sizes)
-    return Interaction(links, widths, card.n_slots, depths=depths, **card.sizes)
+        return CacheFusion(
+            _links(card), _widths(card), card.n_slots, depths=depths, cached=cached, **card.sizes
+        )
+    return Interaction(_links(card), _widths(card), depths=depths, **card.sizes)
+
+
+def soft_prefix_of(card: HeadCard) -> SoftPrefix:
+    """Untrained."""
+    return SoftPrefix(_links(card), _widths(card), card.n_slots, **card.sizes)
+
+
+def _links(card: HeadCard) -> list[Link]:
+    return [Link(a, b) for b in card.names for a in card.names if a != b]
+
+
+def _widths(card: HeadCard) -> dict[str, int]:
+    return {m.name: m.width for m in card.members}

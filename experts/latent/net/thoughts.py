@@ -30,9 +30,6 @@ class Heard:
     mask: torch.Tensor
     """(n, length) int64: 1 where there is something."""
 
-    def rows(self, index: torch.Tensor) -> Heard:
-        return Heard(self.states[index], self.ends[index], self.mask[index])
-
     def then(self, later: Heard) -> Heard:
         return Heard(
             torch.cat([self.states, later.states], 1),

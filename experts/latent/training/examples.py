@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from random import Random
 
 import torch
 
@@ -11,6 +12,7 @@ from experts.latent.net.asked import Asked, ask, pieces_of
 from experts.latent.net.member import Member
 from experts.latent.net.prompts import Prompt
 from experts.latent.net.thoughts import Heard, Reader, Thought, answer_ends, think
+from experts.latent.plan import Control
 from experts.values import Message
 
 _CHUNK = 128
@@ -39,16 +41,28 @@ class Examples:
             name: [_said(m, e.answer) for e in examples] for name, m in members.items()
         }
         self._thoughts = {name: self._think(name) for name in members}
+        self._shown = self._thoughts
+        self._control: Control = "none"
         self._told: dict[tuple[str, str], torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.examples)
 
+    def show(self, control: Control, *, seed: int) -> None:
+        """Show of the peers what a control says; what they would say in words stays theirs."""
+        self._control = control
+        if control == "shuffled":
+            order = list(range(len(self)))
+            Random(f"shuffled/{seed}").shuffle(order)
+            self._shown = {name: states[order] for name, states in self._thoughts.items()}
+        elif control == "zeroed":
+            self._shown = {k: torch.zeros_like(v) for k, v in self._thoughts.items()}
+
     def thought(self, peer: str, rows: Sequence[int]) -> Thought:
         """What the peer thinks of its answer: that alone, and worked out once."""
         prompts = [self.prompts[peer][i] for i in rows]
-        ends = answer_ends(prompts, self.n_slots).to(self._thoughts[peer].device)
-        states = self._thoughts[peer][torch.tensor(rows)]
+        states = self._shown[peer][torch.tensor(rows)]
+        ends = answer_ends(prompts, self.n_slots).to(states.device)
         return Thought(None, Heard(states, ends, torch.ones_like(ends)))
 
     def thoughts(self, peers: Sequence[str], rows: Sequence[int]) -> dict[str, Thought]:
@@ -58,7 +72,10 @@ class Examples:
         self, primary: str, peers: Sequence[str], rows: Sequence[int]
     ) -> dict[str, Thought]:
         """With the peers' states over the prompt, and over the right answers as the primary says
-        them: worked out anew, since over all examples they would fill memory."""
+        them: worked out anew, since over all examples they would fill memory. A control shows
+        answers alone: the rest would tell."""
+        if self._control != "none":
+            return self.thoughts(peers, rows)
         return {peer: self._whole_thought(primary, peer, rows) for peer in peers}
 
     def asked(

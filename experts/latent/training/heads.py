@@ -1,24 +1,17 @@
-"""Train several heads side by side, one process and one thread each; those that are there are kept.
-
-Two processes of one thread are faster than one of two: the matrices are too small to share.
-"""
+"""Train several heads side by side; those that are there are kept."""
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import Empty
 from typing import Any
 
 from experts.latent.card import WEIGHTS_FILE, card_of, read_card
 from experts.latent.plan import TrainingPlan
 from experts.latent.training.examples import Example
 from experts.latent.training.train import Progress
-
-_POLL_S = 0.5
+from experts.side_by_side import side_by_side
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,6 +25,8 @@ class Job:
 
 
 Tell = Callable[[str, Progress], None]
+_Task = tuple[Job, dict[str, Path], str]
+"""With the members' folders, and the device."""
 
 
 def train_heads(
@@ -48,7 +43,8 @@ def train_heads(
     done = {job.name: found for job in jobs if (found := _trained(job, members)) is not None}
     left = [job for job in jobs if job.name not in done]
     if left:
-        done |= _in_processes(left, members, device, n_jobs, tell)
+        tasks = {job.name: (job, dict(members), device) for job in left}
+        done |= side_by_side(_train_one, tasks, n_jobs=n_jobs, report=tell)
     return {job.name: done[job.name] for job in jobs}
 
 
@@ -65,42 +61,16 @@ def _trained(job: Job, members: Mapping[str, Path]) -> dict[str, Any] | None:
     return dict(found.trained) if same else None
 
 
-def _in_processes(
-    jobs: Sequence[Job], members: Mapping[str, Path], device: str, n_jobs: int, tell: Tell
-) -> dict[str, dict[str, Any]]:
-    context = multiprocessing.get_context("spawn")
-    with (
-        context.Manager() as manager,
-        ProcessPoolExecutor(min(n_jobs, len(jobs)), mp_context=context) as pool,
-    ):
-        messages: Any = manager.Queue()
-        runs: dict[str, Future[dict[str, Any]]] = {
-            job.name: pool.submit(_train_one, job, dict(members), device, messages) for job in jobs
-        }
-        while not all(run.done() for run in runs.values()):
-            try:
-                tell(*messages.get(timeout=_POLL_S))
-            except Empty:
-                continue
-        return {name: run.result() for name, run in runs.items()}
-
-
-def _train_one(job: Job, members: Mapping[str, Path], device: str, messages: Any) -> dict[str, Any]:
+def _train_one(task: _Task, report: Callable[[Progress], None]) -> dict[str, Any]:
     import torch
 
     from experts.latent.net.member import Member
     from experts.latent.net.team import Team
     from experts.latent.training.train import train
 
-    torch.set_num_threads(1)
+    job, members, device = task
     plan = job.plan
     card = card_of(plan.form, members, n_slots=plan.n_slots, top_k=plan.top_k, **plan.sizes)
     loaded = {name: Member.load(name, folder, device=device) for name, folder in members.items()}
     torch.manual_seed(plan.seed)
-    return train(
-        Team(card, loaded),
-        job.questions,
-        plan,
-        job.folder,
-        report=lambda progress: messages.put((job.name, progress)),
-    )
+    return train(Team(card, loaded), job.questions, plan, job.folder, report=report)

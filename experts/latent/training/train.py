@@ -21,7 +21,6 @@ from experts.latent.net.router import Route, Router
 from experts.latent.net.team import Team
 from experts.latent.plan import TrainingPlan
 from experts.latent.training.checkpoint import Checkpoint
-from experts.latent.training.controls import controlled
 from experts.latent.training.examples import Example, Examples
 from experts.latent.training.joint import JointTraining
 from experts.latent.training.routing import (
@@ -65,7 +64,8 @@ def train(
     """
     started = time.perf_counter()
     before = {name: m.checksum() for name, m in team.members.items()}
-    examples = controlled(Examples(team.members, questions, plan.n_slots), plan)
+    examples = Examples(team.members, questions, plan.n_slots)
+    examples.show(plan.control, seed=plan.seed)
     run = _Run(team, plan, Checkpoint(folder), report, started)
     run.steps("teach", plan.teach_steps, run.form_optimizer(plan.teach_rate),
               lambda step: teaching_loss(team, examples, plan, step))  # fmt: skip

@@ -105,6 +105,10 @@ class BadHead(UserError):
     """A latent head cannot be used with these models, or is none."""
 
 
+class BadScorer(UserError):
+    """A scorer of answers cannot be used with this model, or is none."""
+
+
 class BadModel(UserError):
     """A folder does not hold what an engine could load."""
 

@@ -53,6 +53,7 @@ class FakeExpert:
         prices: Prices = DEFAULT_PRICES,
         latency_s: float = 0.0,
         logprob: Callable[[Call], float | None] = lambda call: None,
+        own_odds: Callable[[Call], float | None] = lambda call: None,
         context_tokens: int = 4096,
         version: str = "",
         takes: frozenset[str] = frozenset(),
@@ -70,6 +71,7 @@ class FakeExpert:
         )
         self._script, self._default = script, default
         self._latency_s, self._logprob = latency_s, logprob
+        self._own_odds = own_odds
         self.batches: list[tuple[Call, ...]] = []
         """Every batch that was asked, in order."""
 
@@ -126,6 +128,7 @@ class FakeExpert:
             cost_usd=self._card.prices.cost_usd(usage),
             latency_s=self._latency_s,
             logprob=self._logprob(call),
+            own_odds=self._own_odds(call),
             finish_reason=_reason(tool_calls, is_cut=len(said) < len(words)),
         )
 

@@ -228,6 +228,9 @@ class Completion:
     """Calls that were decoded together with this one, itself included: they slow each other."""
     logprob: float | None = None
     """Natural log-probability of the whole text under the expert; None where it is not told."""
+    own_odds: float | None = None
+    """Log-odds that the answer is right, as a scorer reads them off the expert's own states
+    (``experts.scoring``); None where there is none."""
     token_logprobs: str | None = None
     """OpenAI's list of tokens with their log-probabilities, as JSON; None unless the call's
     ``extra`` asks for ``logprobs``."""

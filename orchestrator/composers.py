@@ -139,6 +139,7 @@ def _recorded(
         effort=effort,
         form=form,
         surprise=surprise,
+        own_odds=np.nan_to_num(outcomes.own_odds),
     )
 
 

@@ -31,7 +31,7 @@ from routers.shortcut import Shortcut
 from skills.annotate import Annotation
 from skills.annotators import AnnotatorKind
 
-_FORMAT = 4
+_FORMAT = 5
 _OUTLOOKS = "outlooks."
 _SHORTCUT = "shortcut."
 _COMPOSER = "composer."

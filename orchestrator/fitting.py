@@ -69,6 +69,8 @@ MIN_OTHERS = 10
 """Questions of other categories that must be left when one is hidden; fewer, and general questions
 are judged like known ones."""
 
+_FIELDS = ("scores", "input_tokens", "output_tokens", "latency_s", "logprob", "own_odds")
+
 
 MOST_LEFT_OUT = 0.05
 """Share of the questions that are left out where an expert fails at them again and again."""
@@ -107,10 +109,7 @@ class Recorded:
     def outcomes(self) -> Outcomes:
         """Greedy first samples as arrays."""
         shape = len(self.queries), len(self.arms)
-        fields = {
-            name: np.full(shape, np.nan)
-            for name in ("scores", "input_tokens", "output_tokens", "latency_s", "logprob")
-        }
+        fields = {name: np.full(shape, np.nan) for name in _FIELDS}
         for i, query in enumerate(self.queries):
             for call in self.by_query[query.query_id]:
                 completion = call.completion
@@ -124,6 +123,8 @@ class Recorded:
                     fields["latency_s"][i, j] = completion.latency_s - completion.load_s
                 if completion.logprob is not None:
                     fields["logprob"][i, j] = completion.logprob
+                if completion.own_odds is not None:
+                    fields["own_odds"][i, j] = completion.own_odds
         skills = tuple(str(self.by_query[q.query_id][0].skill) for q in self.queries)
         return Outcomes(arms=self.arms, skills=skills, **fields)
 

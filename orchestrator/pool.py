@@ -27,6 +27,7 @@ from experts.remote.litellm_prices import listed
 from experts.remote.litellm_wire import INSTALL, LiteLLMWire
 from experts.remote.openai_wire import OpenAIWire
 from experts.remote.wire import Wire
+from experts.scoring.card import read_scorer_card
 from experts.tool_formats import chosen_format
 from orchestrator.config import (
     BundledExperts,
@@ -135,6 +136,8 @@ def _local(settings: LocalExpertSettings, config: Config, worker: ThreadPoolExec
             "are not loaded; convert them first."
         )
     tool_format = chosen_format(settings.tool_format, folder)
+    if settings.scorer is not None:
+        read_scorer_card(settings.scorer, folder)  # refused now, and not at the first question
     card = ExpertCard(
         name=settings.name,
         kind="local",
@@ -146,7 +149,14 @@ def _local(settings: LocalExpertSettings, config: Config, worker: ThreadPoolExec
         modes=config.modes_of(settings),
         takes=TOOL_EXTRA if tool_format else frozenset(),
     )
-    return LocalExpert(card, folder, device=settings.device, worker=worker, tool_format=tool_format)
+    return LocalExpert(
+        card,
+        folder,
+        device=settings.device,
+        worker=worker,
+        tool_format=tool_format,
+        scorer=settings.scorer,
+    )
 
 
 def _latent(settings: LatentExpertSettings, config: Config, worker: ThreadPoolExecutor) -> Expert:

@@ -3,8 +3,9 @@
 After some arms have answered, each distinct answer is a candidate, and "none of them" is one, too.
 A model of choice (``routers.choice``) gives each a probability from what was believed of the arms
 that say it (the router's P per arm, a learned weight per arm, their interplay: arms that err
-together are learned to count less together), how they agree, how long and how sure they were, and
-how right the answer looks (``routers.options``). It is fitted on random subsets of the recorded
+together are learned to count less together), how they agree, how long and how sure they were, what
+their own states say of it where a scorer reads them, and how right the answer looks
+(``routers.options``). It is fitted on random subsets of the recorded
 answers, so that one model serves every stage of a cascade, and it is what strategies ask whether to
 stop.
 
@@ -44,6 +45,8 @@ class Votes:
     """-log-probability of the answer under the arm, in sd above its mean; 0 where unknown."""
     form: np.ndarray
     """How right the answer looks: log-odds against chance; 0 where unknown."""
+    own_odds: np.ndarray
+    """Log-odds of being right by the arm's own states; 0 where unknown."""
 
     def __len__(self) -> int:
         return len(self.query)
@@ -56,6 +59,7 @@ class Votes:
             effort=self.effort[rows],
             surprise=self.surprise[rows],
             form=self.form[rows],
+            own_odds=self.own_odds[rows],
         )
 
 
@@ -90,7 +94,8 @@ class AnswerModel:
         known = ~np.isnan(right)
         if not ((right[known] > 0.5).any() and (right[known] <= 0.5).any()):
             raise DataError("All recorded answers are right, or all are wrong: nothing to learn.")
-        table = _table(votes, p_arm)
+        self.hears_own_ = bool(votes.own_odds.any())
+        table = _table(votes, p_arm, hears_own=self.hears_own_)
         epochs = int(np.clip(_STEPS // max(1, len(p_arm) // 512), 5, 40))
         self.choice_ = ChoiceModel(n_epochs=epochs).fit(table.options, _labels(table, votes, right))
         self.n_arms_ = p_arm.shape[1]
@@ -102,7 +107,7 @@ class AnswerModel:
             raise NotFitted("AnswerModel.predict was called before fit.")
         if p_arm.shape[1] != self.n_arms_:
             raise DataError(f"Fitted for {self.n_arms_} arms, asked about {p_arm.shape[1]}.")
-        table = _table(votes, p_arm)
+        table = _table(votes, p_arm, hears_own=self.hears_own_)
         p, _ = self.choice_.predict(table.options)
         return Candidates(query=table.options.group, answer=table.answer, p_right=p)
 
@@ -111,17 +116,16 @@ class AnswerModel:
         NotFitted before ``fit``."""
         if not hasattr(self, "choice_"):
             raise NotFitted("AnswerModel.to_one was called before fit.")
-        return OneQuestion(self.choice_, p_arm)
+        return OneQuestion(self.choice_, p_arm, hears_own=self.hears_own_)
 
     def state(self) -> dict[str, np.ndarray]:
-        return {"n_arms": np.array(self.n_arms_)} | {
-            f"choice.{k}": v for k, v in self.choice_.state().items()
-        }
+        about = {"n_arms": np.array(self.n_arms_), "hears_own": np.array(self.hears_own_)}
+        return about | {f"choice.{k}": v for k, v in self.choice_.state().items()}
 
     @classmethod
     def from_state(cls, state: Mapping[str, np.ndarray]) -> Self:
         model = cls()
-        model.n_arms_ = int(state["n_arms"])
+        model.n_arms_, model.hears_own_ = int(state["n_arms"]), bool(state["hears_own"])
         model.choice_ = ChoiceModel.from_state(
             {k.removeprefix("choice."): v for k, v in state.items() if k.startswith("choice.")}
         )
@@ -136,6 +140,7 @@ class Vote(NamedTuple):
     effort: float
     surprise: float
     form: float
+    own_odds: float = 0.0
 
 
 class OneQuestion:
@@ -146,8 +151,8 @@ class OneQuestion:
     thousands of questions at once, and loops would.
     """
 
-    def __init__(self, choice: ChoiceModel, p_arm: Sequence[float]) -> None:
-        self._choice, self._n_arms = choice, len(p_arm)
+    def __init__(self, choice: ChoiceModel, p_arm: Sequence[float], *, hears_own: bool) -> None:
+        self._choice, self._n_arms, self._hears_own = choice, len(p_arm), hears_own
         clipped = [min(max(p, _EPS), 1 - _EPS) for p in p_arm]
         self._logits = [math.log(p / (1 - p)) for p in clipped]
         self._odds = [p / (1 - p) for p in clipped]
@@ -165,7 +170,7 @@ class OneQuestion:
         odds = {a: sum([self._odds[v.arm] for v in group]) for a, group in said.items()}
         total, top = max(sum(odds.values()), 1e-6), max(odds.values())
         answers = sorted(said)
-        rows = np.zeros((len(answers), self._n_arms + _N_SUMMARIES))
+        rows = np.zeros((len(answers), self._n_arms + _N_SUMMARIES + self._hears_own))
         for row, answer in zip(rows, answers, strict=True):
             group = said[answer]
             count = len(group)
@@ -173,7 +178,7 @@ class OneQuestion:
                 row[vote.arm] += 1
             of_group = [logits[v.arm] for v in group]
             support = sum(of_group)
-            row[self._n_arms :] = (
+            row[self._n_arms : self._n_arms + _N_SUMMARIES] = (
                 support,
                 support / count,
                 max(of_group),
@@ -186,6 +191,8 @@ class OneQuestion:
                 math.log(max(odds[answer], 1e-3)),
                 odds[answer] >= top - 1e-9,
             )
+            if self._hears_own:
+                row[-1] = sum([v.own_odds for v in group]) / count
         of_all = [logits[v.arm] for v in votes]
         context = np.array(
             [
@@ -205,7 +212,7 @@ class OneQuestion:
 
 
 _N_SUMMARIES = 11
-"""Features of a candidate beside who says it."""
+"""Features of a candidate beside who says it, and its own odds where any arm has told them."""
 _STEPS = 150
 """Steps of training, about: enough for a few thousand queries, and more overfits."""
 
@@ -221,7 +228,7 @@ class _Table:
     """(n_votes,) candidate that the vote is for; -1 for no answer."""
 
 
-def _table(votes: Votes, p_arm: np.ndarray) -> _Table:
+def _table(votes: Votes, p_arm: np.ndarray, *, hears_own: bool) -> _Table:
     n_queries, n_arms = p_arm.shape
     n_answers = int(votes.answer.max(initial=0)) + 1
     said = votes.answer >= 0
@@ -266,6 +273,7 @@ def _table(votes: Votes, p_arm: np.ndarray) -> _Table:
             odds / total[query],
             np.log(np.maximum(odds, 1e-3)),
             odds >= top[query] - 1e-9,
+            *([summed(votes.own_odds) / count] if hears_own else []),
         ]
     )
     best = np.full(n_queries, _FAR)

@@ -143,6 +143,7 @@ class Composer:
                         effort=_in_sd(math.log1p(c.usage.output_tokens), *efforts[j]),
                         surprise=0.0 if logprob is None else _in_sd(-logprob, *surprises[j]),
                         form=form_of(key, odds),
+                        own_odds=c.own_odds or 0.0,
                     )
                 )
             leads, p_right = model.leading(votes)

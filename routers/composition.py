@@ -47,6 +47,8 @@ class Recorded:
     """As in ``routers.answers.Votes``."""
     surprise: np.ndarray | None = None
     """As in ``routers.answers.Votes``; None where no arm told log-probabilities."""
+    own_odds: np.ndarray | None = None
+    """As in ``routers.answers.Votes``; None where nobody reads an arm's states."""
 
     def __len__(self) -> int:
         return len(self.score)
@@ -60,6 +62,7 @@ class Recorded:
             effort=self.effort[rows],
             form=self.form[rows],
             surprise=None if self.surprise is None else self.surprise[rows],
+            own_odds=None if self.own_odds is None else self.own_odds[rows],
         )
 
     def votes(self, asked: np.ndarray) -> tuple[Votes, np.ndarray]:
@@ -72,6 +75,7 @@ class Recorded:
             effort=self.effort[query, arm],
             surprise=(np.zeros(len(query)) if self.surprise is None else self.surprise[query, arm]),
             form=self.form[query, arm],
+            own_odds=(np.zeros(len(query)) if self.own_odds is None else self.own_odds[query, arm]),
         )
         return votes, self.score[query, arm]
 

@@ -42,10 +42,12 @@ class Outcomes:
     """Of calls made alone, loading not included; NaN for others."""
     logprob: np.ndarray
     """Log-probability of the answer under the arm itself; NaN also where it is not told."""
+    own_odds: np.ndarray
+    """Log-odds of being right by the arm's own states; NaN also where nobody reads them."""
 
     def __post_init__(self) -> None:
         n = len(self.skills), len(self.arms)
-        for name in ("scores", "input_tokens", "output_tokens", "latency_s", "logprob"):
+        for name in ("scores", "input_tokens", "output_tokens", "latency_s", "logprob", "own_odds"):
             if getattr(self, name).shape != n:
                 raise DataError(f"Outcomes.{name} has shape {getattr(self, name).shape}, not {n}.")
         known = self.scores[~np.isnan(self.scores)]
@@ -70,4 +72,5 @@ class Outcomes:
             output_tokens=self.output_tokens[rows],
             latency_s=self.latency_s[rows],
             logprob=self.logprob[rows],
+            own_odds=self.own_odds[rows],
         )

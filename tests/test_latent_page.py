@@ -18,7 +18,12 @@ from tests.typed import typed
 PAGE = (Path(__file__).parent.parent / "docs" / "latent.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", PAGE, re.S)
 SHELL = [line for language, text in BLOCKS if language == "sh" for line in text.splitlines()]
-SHOWN_ELSEWHERE = ("conclave latent train", "conclave bench latent", "VLLM_CPU")
+SHOWN_ELSEWHERE = (
+    "conclave latent train",
+    "conclave latent scorer",
+    "conclave bench latent",
+    "VLLM_CPU",
+)
 """By tests of their own: minutes, or engines."""
 
 
@@ -35,8 +40,9 @@ def test_its_configurations_are_some(tmp_path: Path) -> None:
     path = tmp_path / "conclave.yaml"
     for text in texts:
         path.write_text(text)
-        assert [e.kind for e in load_config(path).experts] == ["latent"]
-    assert len(texts) == 3
+        [expert] = load_config(path).experts
+        assert expert.kind == ("local" if "scorer:" in text else "latent")
+    assert len(texts) == 4
 
 
 def test_what_it_counts_is_so() -> None:

@@ -126,14 +126,16 @@ def run_accuracy(
     parameters: dict[str, int] = {}
     seconds: dict[str, float] = {}
     for seed in seeds:
-        for name in _plans(plan, forms, seed):
+        for name, one in _plans(plan, forms, seed).items():
             way = name.rsplit("-", 1)[0]
             team = Team.load(heads[name], MEMBERS)
             parameters[way] = team.n_parameters
             seconds[way] = float(team.card.trained["seconds"])
             say(f"evaluating {name}")
             for kind in KINDS:
-                shares = [_share(latent_right(team, drawn[kind, d])) for d in draws]
+                shares = [
+                    _share(latent_right(team, drawn[kind, d], control=one.control)) for d in draws
+                ]
                 found.setdefault((kind, way), []).append(shares)
         say(f"training and evaluating {LORA}-{seed}")
         for kind, rows in _lora_shares(heads, plan, seed, n_questions, drawn, draws).items():

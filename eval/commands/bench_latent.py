@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from eval.benchmarks.latent import LatentReport
     from eval.latent.speed import SpeedFigures
+    from experts.latent.card import FormName
 
 ENTITIES_GOAL, PAIRS_GOAL, CONTROLS_GOAL = 0.40, 0.15, 0.25
 TOKENS_GOAL, DECODE_GOAL, FIRST_GOAL = 0.6, 0.95, 0.30
@@ -36,6 +37,12 @@ def latent(
     n: Annotated[int, typer.Option(help="Questions of each kind and draw.", min=10)] = 200,
     draws: Annotated[int, typer.Option(help="Draws of test questions.", min=2)] = 5,
     seeds: Annotated[int, typer.Option(help="Heads trained of each form and control.", min=1)] = 3,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--form", help="Once a form; all three by default. Controls are of the soft prefix."
+        ),
+    ] = None,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -70,27 +77,26 @@ def latent(
     from eval.benchmarks.latent_speed import run_speed
     from eval.commands.latent import read_plan, training_bar
     from eval.json_ready import json_ready
-    from experts.latent.card import FORMS
 
     if shape is not None:
         _sizes(shape, device, rounds, as_json)
         return
-    plan, which = read_plan(config), range(seeds)
+    plan, which, forms = read_plan(config), range(seeds), _forms(form)
     say = teller(as_json)
     report: LatentReport | None = None
     if not speed_only:
         with training_bar(as_json) as tell:
             trained = train_all(
-                heads, plan, forms=FORMS, seeds=which, n_questions=questions,
+                heads, plan, forms=forms, seeds=which, n_questions=questions,
                 n_jobs=os.cpu_count() or 1, tell=tell,
             )  # fmt: skip
         report = run_accuracy(
-            trained, plan, forms=FORMS, seeds=which, n=n, n_draws=draws, n_questions=questions,
+            trained, plan, forms=forms, seeds=which, n=n, n_draws=draws, n_questions=questions,
             say=say,
         )  # fmt: skip
         if not as_json:
             print_parts(format_accuracy(report))
-    speed = run_speed({form: heads / f"{form}-0" for form in FORMS}, n_rounds=rounds, say=say)
+    speed = run_speed({name: heads / f"{name}-0" for name in forms}, n_rounds=rounds, say=say)
     if not as_json:
         print_parts(format_speed(speed))
     engines: Any = None
@@ -108,6 +114,17 @@ def latent(
     typer.echo(json.dumps(json_ready(told), allow_nan=False))
     if not all(goals.values()):
         raise typer.Exit(1)
+
+
+def _forms(told: Sequence[str] | None) -> tuple[FormName, ...]:
+    """The default one first: controls are compared with it. Raises UserError."""
+    from eval.benchmarks.latent import DEFAULT_FORM
+    from experts.errors import UserError
+    from experts.latent.card import FORMS
+
+    if unknown := sorted(set(told or ()) - set(FORMS)):
+        raise UserError(f"--form {unknown[0]}: there are {', '.join(FORMS)}.")
+    return tuple(f for f in FORMS if not told or f in {*told, DEFAULT_FORM})
 
 
 def _sizes(shape: str, device: str, rounds: int, as_json: bool) -> None:
@@ -203,6 +220,8 @@ def _named(row: SpeedFigures) -> str:
 
 
 def _told(report: LatentReport) -> dict[str, Any]:
+    from eval.benchmarks.latent import DEFAULT_FORM
+
     return {
         "n": report.n,
         "training_seeds": report.training_seeds,
@@ -211,6 +230,14 @@ def _told(report: LatentReport) -> dict[str, Any]:
         "training_s": report.seconds,
         "right": {
             kind: {way: asdict(cells.estimate) for way, cells in ways.items()}
+            for kind, ways in report.cells.items()
+        },
+        "ahead": {
+            kind: {
+                way: asdict(report.difference(kind, DEFAULT_FORM, way))
+                for way in ways
+                if way != DEFAULT_FORM
+            }
             for kind, ways in report.cells.items()
         },
     }

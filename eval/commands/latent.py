@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from eval.commands.cells import figures_table, percent_with_range
+from eval.commands.latent_scorer import scorer
 from orchestrator.cli.options import JsonOption
 from orchestrator.cli.output import print_parts
 
@@ -34,6 +35,7 @@ MemberOption = Annotated[
 
 
 def register(app: typer.Typer) -> None:
+    latent.command()(scorer)
     app.add_typer(latent)
 
 

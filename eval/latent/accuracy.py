@@ -14,6 +14,7 @@ from eval.statistics import Estimate, mean_interval
 from experts.lab.composites.questions import KINDS, Kind, LatentQuestion, draw_questions
 from experts.lab.questions.skill import Split
 from experts.latent.net.team import Team
+from experts.latent.plan import Control
 
 LATENT, BEST_SINGLE, ANY, VOTE, SYNTHESIS, TWO_CALLS = WAYS = (
     "latent", "best single", "any member", "vote", "synthesis", "two calls",
@@ -38,10 +39,13 @@ def accuracy(
     return {kind: _of_kind(team, draw_questions(kind, split, n, seed=seed)) for kind in kinds}
 
 
-def latent_right(team: Team, questions: Sequence[LatentQuestion]) -> np.ndarray:
-    """Whether the team itself is right, (n,) bool."""
+def latent_right(
+    team: Team, questions: Sequence[LatentQuestion], *, control: Control = "none"
+) -> np.ndarray:
+    """Whether the team itself is right, (n,) bool; under a control, with what that leaves of the
+    peers' thoughts."""
     texts = [q.text for q in questions]
-    return _right(answers(team, texts, own_routes(team, texts)), questions)
+    return _right(answers(team, texts, own_routes(team, texts), control=control), questions)
 
 
 def other_ways(team: Team, questions: Sequence[LatentQuestion]) -> dict[str, np.ndarray]:

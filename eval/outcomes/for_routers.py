@@ -25,5 +25,6 @@ def for_routers(matrix: OutcomeMatrix, embeddings: np.ndarray) -> tuple[Features
         output_tokens=matrix.output_tokens,
         latency_s=unknown,
         logprob=unknown,
+        own_odds=unknown,
     )
     return features, outcomes

@@ -25,14 +25,19 @@ class TrainingPlan:
     top_k: int = 2
     sizes: dict[str, int] = field(default_factory=dict)
     control: Control = "none"
-    teach_steps: int = 8000
-    teach_rows: int = 256
+    teach_steps: int = 1500
+    teach_rows: int | None = None
+    """64 for cache fusion, whose teaching runs the primary twice, else 256."""
     teach_rate: float = 3e-3
-    route_questions: int = 1500
+    route_questions: int = 1000
     """On which every route is tried."""
-    likely_questions: int = 9000
+    likely_questions: int = 11_000
     """On which those routes are tried that a router fitted to the first ones thinks likeliest."""
-    likely_routes: int = 3
+    likely_routes: int = 2
+    hopeless_share: float = 0.1
+    """Of questions, those that every route tried does worst on: their best route is chance."""
+    odd_route_nats: float = 1.0
+    """How much better a route has to be than the one that other questions would have one expect."""
     route_steps: int = 800
     peer_cost_nats: float = 0.3
     """What a peer must better the right answer's log-probability by to be worth asking."""
@@ -44,3 +49,10 @@ class TrainingPlan:
     """Weight of the loss that keeps all members in use."""
     checkpoint_every: int = 500
     """Steps."""
+
+    @property
+    def n_rows_taught(self) -> int:
+        """At each step of teaching."""
+        if self.teach_rows is not None:
+            return self.teach_rows
+        return 64 if self.form == "cache_fusion" else 256

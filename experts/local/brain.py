@@ -74,12 +74,21 @@ class LocalBrain:
     """One causal LM in a local folder."""
 
     def __init__(
-        self, folder: Path, prices: Prices, *, device: str, tool_format: ToolFormat | None
+        self,
+        folder: Path,
+        prices: Prices,
+        *,
+        device: str,
+        tool_format: ToolFormat | None,
+        scorer: Path | None = None,
     ) -> None:
+        """scorer: folder of one that was trained for this model."""
         self._folder, self._prices, self._device = folder, prices, device
         self._tool_format: ToolFormat | None = tool_format
         self._model: Any = None
         self._tokenizer: Any = None
+        self._scorer_folder = scorer
+        self._scorer: Any = None
 
     def prepare(self) -> None:
         import_model_code(self._folder)
@@ -95,6 +104,10 @@ class LocalBrain:
             use_safetensors=True,  # a pickle beside them would run code
         )
         self._model = model.to(self._device).eval()
+        if self._scorer_folder is not None:
+            from experts.scoring.scorer import AnswerScorer
+
+            self._scorer = AnswerScorer.load(self._scorer_folder, self._folder)
 
     def put(self, call: Call) -> Put:
         ids = self._tokenizer.encode(call)
@@ -115,7 +128,11 @@ class LocalBrain:
     def decode(self, puts: Sequence[Put], samplings: Sequence[Sampling]) -> Generator[list[Token]]:
         prompts = [put.prompt for put in puts]
         steps = ModelSteps(self._model, prompts, pad_id=self._tokenizer.pad_id)
-        return decode(steps, samplings, end_ids=self._tokenizer.end_ids)
+        decoding = decode(steps, samplings, end_ids=self._tokenizer.end_ids)
+        if self._scorer is None:
+            return decoding
+        scored: Generator[list[Token]] = self._scorer.scored(self._model, decoding, len(puts))
+        return scored
 
     def read(self, text: str, call: Call) -> tuple[str, tuple[ToolCall, ...]]:
         said: tuple[str, tuple[ToolCall, ...]] = self._tokenizer.read(text, call)

@@ -74,8 +74,10 @@ class ChatTokenizer:
 
     def id_of(self, token: str) -> int | None:
         """None where the vocabulary has no such token."""
-        found: int | None = self._tokenizer.get_vocab().get(token)
-        return found
+        found: int | None = self._tokenizer.convert_tokens_to_ids(token)
+        # One that is unknown may get the id of what stands for such.
+        is_it = found is not None and self._tokenizer.convert_ids_to_tokens(found) == token
+        return found if is_it else None
 
     def decode(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(ids, skip_special_tokens=True)

@@ -27,6 +27,8 @@ class Token:
     """Log-probability (natural) under the model at temperature 1."""
     is_end: bool
     """The row ended with this token; an end token is not part of the text."""
+    own_odds: float | None = None
+    """As ``Completion.own_odds``, of the answer up to here."""
 
     def of_row(self, row: int) -> Token:
         """The same token, of a row by another number."""

@@ -194,7 +194,7 @@ class InProcessExpert:
                     if row.done:  # ended by a stop sequence while others of its batch go on
                         continue
                     is_end = token.token_id in batch[token.row][0].end_ids
-                    row.take(token.token_id, token.logprob, is_end=is_end)
+                    row.take(token.token_id, token.logprob, is_end=is_end, own_odds=token.own_odds)
                     if tell and (delta := row.new_text()):
                         tell(delta)
                 if all(row.done for row in rows):
@@ -220,6 +220,7 @@ class InProcessExpert:
             latency_s=(row.ended_at or time.perf_counter()) - asked,
             n_batch=n_batch,
             logprob=row.logprob,
+            own_odds=row.own_odds,
             finish_reason="error" if error else row.reason_beside(tool_calls),
             error=error,
             error_code=("timeout" if row.timed_out else "failed") if error else None,
@@ -254,8 +255,12 @@ class LocalExpert(InProcessExpert):
         device: str = "cpu",
         worker: ThreadPoolExecutor,
         tool_format: ToolFormat | None = None,
+        scorer: Path | None = None,
     ) -> None:
-        brain = LocalBrain(folder, card.prices, device=device, tool_format=tool_format)
+        """scorer: folder of one for this model (``experts.scoring``)."""
+        brain = LocalBrain(
+            folder, card.prices, device=device, tool_format=tool_format, scorer=scorer
+        )
         super().__init__(card, brain, worker=worker)
 
 

@@ -24,6 +24,7 @@ class Row:
     ids: list[int] = field(default_factory=list)
     """Generated tokens, the end token included: it is generated, so it is paid."""
     logprob: float = 0.0
+    own_odds: float | None = None
     text: str = ""
     done: bool = False
     timed_out: bool = False
@@ -45,10 +46,13 @@ class Row:
         """Why it ended, for one whose text holds these calls."""
         return "tool_calls" if tool_calls and self.finish_reason == "stop" else self.finish_reason
 
-    def take(self, token_id: int, logprob: float, *, is_end: bool) -> None:
+    def take(
+        self, token_id: int, logprob: float, *, is_end: bool, own_odds: float | None = None
+    ) -> None:
         """Add a token; ``is_end`` when it is one of the model's end tokens."""
         self.ids.append(token_id)
         self.logprob += logprob
+        self.own_odds = own_odds
         if is_end:
             self._end("stop")
         elif stops := self.call.sampling.stop:

@@ -110,6 +110,7 @@ def result_object(result: Result) -> dict[str, Any]:
                 "input_tokens": c.usage.input_tokens,
                 "output_tokens": c.usage.output_tokens,
                 "logprob": c.logprob,
+                "own_odds": c.own_odds,
                 "error": c.error,
             }
             for c in answer.completions

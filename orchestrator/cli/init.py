@@ -49,6 +49,7 @@ experts:
   #                          # ranked, and those that you write under `modes:`
   #   device: cpu            # or cuda
   #   tool_format: null      # of tool calls: hermes, json, none; null: as its template tells
+  #   scorer: null           # folder of one that reads its states (conclave latent scorer)
   # - kind: vllm             # the same, served by a vLLM that is started when it is needed (below)
   #   name: my-model-on-vllm
   #   folder: models/my-model

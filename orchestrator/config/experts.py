@@ -71,6 +71,9 @@ class LocalExpertSettings(Strict):
     tool_format: ToolFormat | Literal["none"] | None = None
     """How the model writes tool calls: hermes, json, or none for one that is given no tools. Left
     out, what its chat template tells."""
+    scorer: Path | None = None
+    """Folder of a trained scorer (`conclave latent scorer`): each answer then comes with how likely
+    it is right, by the model's own states, and cascades, votes and compositions learn to use it."""
 
 
 class LatentMemberSettings(Strict):

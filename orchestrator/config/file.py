@@ -86,6 +86,8 @@ def _with_paths_from(config: Config, base: Path) -> Config:
         return path if path.is_absolute() else base / path
 
     def one_placed(expert: ExpertSettings) -> ExpertSettings:
+        if isinstance(expert, LocalExpertSettings) and expert.scorer:
+            expert = expert.model_copy(update={"scorer": placed(expert.scorer)})
         if isinstance(expert, LocalExpertSettings | VLLMExpertSettings):
             return expert.model_copy(update={"folder": placed(expert.folder)})
         if isinstance(expert, LatentExpertSettings) and expert.head:

@@ -171,9 +171,17 @@ def storable(completion: Completion) -> Completion:
             load_s=completion.load_s,
             n_batch=completion.n_batch,
         )
-    if completion.logprob is not None and not math.isfinite(completion.logprob):
-        return replace(completion, logprob=None)
+    if not (_is_storable(completion.logprob) and _is_storable(completion.own_odds)):
+        return replace(
+            completion,
+            logprob=completion.logprob if _is_storable(completion.logprob) else None,
+            own_odds=completion.own_odds if _is_storable(completion.own_odds) else None,
+        )
     return completion
+
+
+def _is_storable(number: float | None) -> bool:
+    return number is None or math.isfinite(number)
 
 
 def _check_numbers(completion: Completion) -> None:

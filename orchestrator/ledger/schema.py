@@ -12,7 +12,7 @@ import sqlite3
 from experts.errors import UserError
 from experts.sqlite_file import NAME_ANOTHER
 
-VERSION = 1
+VERSION = 2
 """One more with every change below."""
 _TABLES = {
     "queries": """
@@ -63,6 +63,7 @@ _TABLES = {
         load_s REAL NOT NULL,
         n_batch INTEGER NOT NULL,
         logprob REAL,
+        own_odds REAL,               -- log-odds of being right, by a scorer of its own states
         finish_reason TEXT NOT NULL,
         error TEXT,
         error_code TEXT,

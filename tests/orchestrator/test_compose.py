@@ -76,6 +76,7 @@ def world() -> World:
     outcomes = Outcomes(
         arms=ARMS, skills=("sums",) * N, scores=right, input_tokens=tokens, output_tokens=tokens,
         latency_s=unknown, logprob=np.array([[c.logprob for c in row] for row in rows], float),
+        own_odds=unknown,
     )  # fmt: skip
     scores = Scores(
         arms=ARMS, p_correct=np.tile(P_RIGHT, (N, 1)), sd=np.zeros((N, 3)),
@@ -202,7 +203,7 @@ def test_answers_that_are_all_right_teach_nothing() -> None:
     unknown = np.full((20, 3), np.nan)
     outcomes = Outcomes(
         arms=ARMS, skills=("sums",) * 20, scores=same, input_tokens=same, output_tokens=same,
-        latency_s=unknown, logprob=unknown,
+        latency_s=unknown, logprob=unknown, own_odds=unknown,
     )  # fmt: skip
     folds = [np.arange(k, 20, 5) for k in range(5)]
     found = fit_composers(

@@ -20,8 +20,9 @@ def votes_of(answer: np.ndarray, asked: np.ndarray) -> Votes:
     query, arm = np.nonzero(asked)
     zeros = np.zeros(len(query))
     return Votes(
-        query=query, arm=arm, answer=answer[query, arm], effort=zeros, surprise=zeros, form=zeros
-    )
+        query=query, arm=arm, answer=answer[query, arm], effort=zeros, surprise=zeros, form=zeros,
+        own_odds=zeros,
+    )  # fmt: skip
 
 
 def pool(n: int, seed: int) -> tuple[Votes, np.ndarray, np.ndarray]:
@@ -118,14 +119,14 @@ def test_an_answer_that_is_graded_right_as_often_as_wrong_is_not_right() -> None
     assert model.predict(votes, p_arm).p_right.max() < 0.5
 
 
-def test_effort_surprise_and_form_are_learned_from() -> None:
+def test_effort_surprise_form_and_own_odds_are_learned_from() -> None:
     rng = np.random.default_rng(4)
     n = 500
     right = rng.random((n, 1)) < 0.5
     answer = np.where(right, 0, 1)
     votes = votes_of(answer, np.ones((n, 1), bool))
-    for told in ("effort", "surprise", "form"):
-        sign = -1 if told != "form" else 1
+    for told in ("effort", "surprise", "form", "own_odds"):
+        sign = -1 if told in ("effort", "surprise") else 1
         values = sign * np.where(right, 1.0, -1.0)[:, 0] + rng.normal(0, 0.5, n)
         informed = Votes(
             **{name: getattr(votes, name) for name in Votes.__slots__ if name != told},
@@ -176,14 +177,19 @@ def test_the_leading_answer_is_the_most_probable_one() -> None:
     assert p.tolist() == [0.6, 0, 0.2, 0]
 
 
-def test_one_question_is_told_what_many_are(fitted: AnswerModel) -> None:
-    votes, p_arm, _ = pool(200, seed=7)
+@pytest.mark.parametrize("hears_own", [False, True])
+def test_one_question_is_told_what_many_are(hears_own: bool) -> None:
+    votes, p_arm, right = pool(200, seed=7)
     rng = np.random.default_rng(7)
-    told = {name: rng.normal(size=len(votes)) for name in ("effort", "surprise", "form")}
+    numbers = ("effort", "surprise", "form", "own_odds")
+    told = {name: rng.normal(size=len(votes)) for name in numbers}
+    if not hears_own:
+        told["own_odds"] = np.zeros(len(votes))
     votes = Votes(query=votes.query, arm=votes.arm, answer=votes.answer, **told)
     p_arm = rng.random(p_arm.shape)
+    fitted = AnswerModel().fit(votes, p_arm, right)
     answers, p = fitted.predict(votes, p_arm).leading(len(p_arm))
-    columns = (votes.arm, votes.answer, votes.effort, votes.surprise, votes.form)
+    columns = (votes.arm, votes.answer, *(told[name] for name in numbers))
     for q in range(len(p_arm)):
         its = zip(*(c[votes.query == q].tolist() for c in columns), strict=True)
         answer, p_right = fitted.to_one(p_arm[q].tolist()).leading([Vote(*row) for row in its])

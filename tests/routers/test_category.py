@@ -38,6 +38,7 @@ def outcomes(n: int = 60) -> tuple[Features, Outcomes]:
         output_tokens=constant * 2,
         latency_s=constant * 0.1,
         logprob=constant * -1,
+        own_odds=constant * np.nan,
     )
 
 
@@ -73,13 +74,11 @@ def test_what_is_unlike_everything_is_general() -> None:
 
 def test_removing_an_arm_does_not_change_the_others() -> None:
     asked, all_outcomes = outcomes()
+    numbers = ("scores", "input_tokens", "output_tokens", "latency_s", "logprob", "own_odds")
     two = Outcomes(
         arms=ARMS[:2],
         skills=all_outcomes.skills,
-        **{
-            name: getattr(all_outcomes, name)[:, :2]
-            for name in ("scores", "input_tokens", "output_tokens", "latency_s", "logprob")
-        },
+        **{name: getattr(all_outcomes, name)[:, :2] for name in numbers},
     )
     whole = CategoryRouter(pools.CATEGORY_OF, PRICES, calibrate=False).fit(asked, all_outcomes)
     part = CategoryRouter(pools.CATEGORY_OF, PRICES, calibrate=False).fit(asked, two)

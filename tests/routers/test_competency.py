@@ -21,7 +21,7 @@ def test_margins_are_right_minus_wrong_per_skill() -> None:
     unknown = np.full((3, 3), np.nan)
     outcomes = Outcomes(
         arms=(A, B, C), skills=("sums", "sums", "words"), scores=scores, input_tokens=unknown,
-        output_tokens=unknown, latency_s=unknown, logprob=unknown,
+        output_tokens=unknown, latency_s=unknown, logprob=unknown, own_odds=unknown,
     )  # fmt: skip
     assert Competency.of(outcomes).margin.tolist() == [[2, 0], [0, -1], [-1, 1]]
 

@@ -31,6 +31,7 @@ def outcomes(scores: np.ndarray, skills: tuple[str, ...]) -> Outcomes:
         output_tokens=unknown,
         latency_s=unknown,
         logprob=unknown,
+        own_odds=unknown,
     )
 
 

@@ -25,7 +25,8 @@ class Asked:
     """(n, length) int64: where each token ends in the shared text. Slots lie behind the question,
     a byte each, all peers' side by side; what follows lies behind the slots."""
     slots: torch.Tensor
-    """(n, n_peers, n_slots) int64: places of the slots in the row."""
+    """(n, n_peers, n_used) int64: places of the slots in the row; as many as the longest answer of
+    the batch needs, those of shorter ones masked."""
     n_tail: int
     """Places behind the slots: template marks, and an answer where there is one."""
 
@@ -33,32 +34,48 @@ class Asked:
     def positions(self) -> torch.Tensor:
         return positions_of(self.mask)
 
+    @property
+    def n_used(self) -> int:
+        """Slots of each peer."""
+        return self.slots.shape[2]
+
+    @property
+    def slots_mask(self) -> torch.Tensor:
+        """(n, n_peers * n_used) int64: of the slots, in the order of their places."""
+        return self.mask.gather(1, self.slots.flatten(1))
+
     def told(self, ids: torch.Tensor) -> Asked:
-        """The same with the slots filled with tokens, (n, n_peers, n_slots): as if it were said."""
-        filled = self.ids.scatter(1, self.slots.flatten(1), ids.flatten(1).to(self.ids))
-        return replace(self, ids=filled)
+        """The same with the slots filled with tokens, (n, n_peers, n_used or more): as if it were
+        said."""
+        said = ids[:, :, : self.n_used].flatten(1).to(self.ids)
+        return replace(self, ids=self.ids.scatter(1, self.slots.flatten(1), said))
 
 
 def ask(
     primary: Embedded,
     prompts: Sequence[Prompt],
+    used: Sequence[torch.Tensor],
     *,
-    n_peers: int,
-    n_slots: int,
     answers: Sequence[Sequence[int]] | None = None,
 ) -> Asked:
-    """answers: token ids that the primary is to say, with its end token, for training."""
+    """used: of each peer, which of its slots it fills, (n, n_slots). answers: token ids that the
+    primary is to say, with its end token, for training."""
     said = answers or [()] * len(prompts)
-    between = [primary.slot_id] * (n_peers * n_slots)
+    n_peers = len(used)
+    n_slots = used[0].shape[1] if used else 0
+    n_used = max((int(mask.sum(1).max()) for mask in used), default=0)
+    between = [primary.slot_id] * (n_peers * n_used)
     heads, mask = left_padded([[*p.before, *between] for p in prompts], primary.slot_id)
+    start = heads.shape[1] - len(between)
+    for i, one in enumerate(used):
+        mask[:, start + i * n_used : start + (i + 1) * n_used] = one[:, :n_used]
     tails = [[*p.after, *answer] for p, answer in zip(prompts, said, strict=True)]
     n_tail = max(map(len, tails))
     padded = [tail + [primary.slot_id] * (n_tail - len(tail)) for tail in tails]
     is_said = [[1] * len(tail) + [0] * (n_tail - len(tail)) for tail in tails]
-    start = heads.shape[1] - len(between)
-    places = torch.arange(start, heads.shape[1]).view(1, n_peers, n_slots)
+    places = torch.arange(start, heads.shape[1]).view(1, n_peers, n_used)
     ends = [
-        _ends(primary, prompt, n_peers, n_slots, answer, n_tail)
+        _ends(primary, prompt, n_peers, n_slots, n_used, answer, n_tail)
         for prompt, answer in zip(prompts, said, strict=True)
     ]
     device = primary.device
@@ -71,18 +88,34 @@ def ask(
     )
 
 
+def words_in_slots(
+    primary: Embedded, words: Sequence[str], n_slots: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Words as a primary's tokens in its slots, and which slots they fill, (n, n_slots) int64 each;
+    slot tokens behind what is shorter. The first slot is filled by what says nothing, too."""
+    ids, mask = [], []
+    for text in words:
+        found, _ = primary.tokenizer.tokens_of(f" {primary.tokenizer.without_marks(text)}")
+        n_used = min(max(1, len(found)), n_slots)
+        ids.append((found + [primary.slot_id] * n_slots)[:n_slots])
+        mask.append([1] * n_used + [0] * (n_slots - n_used))
+    return torch.tensor(ids).view(-1, n_slots), torch.tensor(mask).view(-1, n_slots)
+
+
 def _ends(
     primary: Embedded,
     prompt: Prompt,
     n_peers: int,
     n_slots: int,
+    n_used: int,
     answer: Sequence[int],
     n_tail: int,
 ) -> list[int]:
+    """Slots take ``n_slots`` bytes however many are used: no row's text depends on its batch."""
     at = prompt.n_bytes
     ends = [*prompt.ends_before]
-    ends += [at + 1 + i for _ in range(n_peers) for i in range(n_slots)]
-    at += n_slots if n_peers else 0
+    ends += [at + 1 + i for _ in range(n_peers) for i in range(n_used)]
+    at += n_slots
     ends += [at] * len(prompt.after)
     for n_bytes in bytes_said(primary, answer):
         ends.append(at + n_bytes)

@@ -99,7 +99,8 @@ class CacheFusion(Form):
         errors = []
         for f, w in zip(found.layers, wanted.layers, strict=True):
             for a, b in ((f.keys, w.keys), (f.values, w.values)):
-                errors.append(relative_error(taken(_flat(a), places), taken(_flat(b), places)))
+                made, said = taken(_flat(a), places), taken(_flat(b), places)
+                errors.append(relative_error(made, said, asked.slots_mask))
         return torch.stack(errors).mean()
 
     @torch.no_grad()
@@ -122,7 +123,7 @@ class CacheFusion(Form):
     ) -> None:
         for i, (peer, thought) in enumerate(thoughts.items()):
             key = Link(peer, primary.name).key
-            read = self.contexts[key](self.readers[key](thought.answer.states))
+            read = self.contexts[key](self.readers[key](thought.answer.states))[:, : asked.n_used]
             places = asked.slots[:, i]
             turns = _rotations(primary, asked.positions.gather(1, places))
             gate = _straight_gate(log_gates, i)

@@ -131,9 +131,12 @@ def straight_through(log_gates: torch.Tensor) -> torch.Tensor:
     return log_gates - log_gates.detach()
 
 
-def relative_error(found: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Mean square of the difference over that of what is wanted."""
-    return (found - wanted).pow(2).mean() / wanted.pow(2).mean()
+def relative_error(found: torch.Tensor, wanted: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean square of the difference over that of what is wanted, (n, k, d), where the mask, (n, k),
+    is 1."""
+    counted = mask.bool()
+    error: torch.Tensor = (found - wanted)[counted].pow(2).mean() / wanted[counted].pow(2).mean()
+    return error
 
 
 def taken(values: torch.Tensor, places: torch.Tensor) -> torch.Tensor:

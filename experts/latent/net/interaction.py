@@ -25,17 +25,16 @@ from experts.latent.net.form import (
     Thoughts,
     relative_error,
     straight_through,
-    taken,
 )
 from experts.latent.net.member import Member
-from experts.latent.net.thoughts import Heard, Reader
+from experts.latent.net.thoughts import Heard, Reader, Thought
 
 _N_DISTANCES = 18
 """Bytes between a position and what it attends to; all that is farther is as far as the last."""
 
 
 class Interaction(Form):
-    """Layers for each link: one adapter of the peer's states, and attention at each cut."""
+    """Layers for each link: adapters of what the peer thinks, and attention at each cut."""
 
     reads_along = True
 
@@ -53,7 +52,9 @@ class Interaction(Form):
         between stacks of about as many layers."""
         super().__init__(links)
         self.cuts = {m: cuts_of(depth, n_stacks) for m, depth in depths.items()}
-        self.adapters = nn.ModuleDict({k.key: _Adapter(widths[k.peer], wide, inner) for k in links})
+        self.adapters = nn.ModuleDict(
+            {k.key: _Adapters(widths[k.peer], wide, inner) for k in links}
+        )
         self.layers = nn.ModuleDict(
             {
                 k.key: nn.ModuleList(
@@ -80,16 +81,13 @@ class Interaction(Form):
         return states[:, -asked.n_tail :], going
 
     def teach(self, primary: Member, asked: Asked, thoughts: Thoughts, told: Asked) -> torch.Tensor:
-        """Of the states that go into the first layer, at the slots: as if it had been said. What
-        the later cuts are for, the language loss alone can tell."""
-        places = asked.slots.flatten(1)
-        states = taken(primary.embed(asked.ids), places)
-        wanted = taken(primary.embed(told.ids), places)
-        ends = asked.ends.gather(1, places)
+        """Of the states that go into the first layer: as if it had been said. What the later cuts
+        are for, the language loss alone can tell."""
+        states = primary.embed(asked.ids)
         made = states
         for one in self._hearing(primary, thoughts, None):
-            made = made + one.at(0, states, ends)
-        return relative_error(made, wanted)
+            made = made + one.at(0, states, asked.ends)
+        return relative_error(made, primary.embed(told.ids), asked.mask)
 
     def _states(self, primary: Member, asked: Asked, cache: Any) -> torch.Tensor:
         states: torch.Tensor = primary.model.model(
@@ -108,9 +106,10 @@ class Interaction(Form):
         for i, (peer, thought) in enumerate(thoughts.items()):
             key = Link(peer, primary.name).key
             layers = cast(nn.ModuleList, self.layers[key])
-            ears = _Ears(self.cuts[primary.name], self.adapters[key], layers)
+            adapters = cast(_Adapters, self.adapters[key])
+            ears = _Ears(self.cuts[primary.name], adapters, layers)
             gate = None if log_gates is None else straight_through(log_gates)[:, i]
-            found.append(ears.hear(thought.whole, gate))
+            found.append(ears.hear(thought, gate))
         return found
 
 
@@ -135,6 +134,15 @@ class _Adapter(nn.Module):
         return made
 
 
+class _Adapters(nn.Module):
+    """One for the soft tokens of a peer's answer, one for its states over what it has read."""
+
+    def __init__(self, width: int, wide: int, inner: int) -> None:
+        super().__init__()
+        self.answer = _Adapter(width, wide, inner)
+        self.read = _Adapter(width, wide, inner)
+
+
 class _Attention(nn.Module):
     """Of a primary's positions to a peer's, one head a distance profile; attending to nothing is
     one of the choices."""
@@ -151,6 +159,8 @@ class _Attention(nn.Module):
         # Heads begin by looking one and two bytes back: a slot's own state, and the one before it.
         far = (torch.arange(_N_DISTANCES)[None] - torch.arange(1, n_heads + 1)[:, None]).abs()
         self.near = nn.Parameter(-5.0 * far.clamp(max=2).float())
+        # What a peer has read begins unheard beside its answer: teaching is about answers.
+        self.read = nn.Parameter(torch.full((n_heads,), -5.0))
 
     def project(self, states: torch.Tensor) -> KeysValues:
         """Of a peer's adapted states: once, however often they are attended to."""
@@ -170,9 +180,11 @@ class _Attention(nn.Module):
         made: torch.Tensor = self.out((weights @ values).transpose(1, 2).flatten(2))
         return made
 
-    def nearness(self, apart: torch.Tensor) -> torch.Tensor:
-        """(n, n_heads, length, heard) of distances in bytes, (n, length, heard)."""
-        return self.near[:, apart.clamp(0, _N_DISTANCES - 1)].transpose(0, 1)
+    def known(self, apart: torch.Tensor, is_read: torch.Tensor) -> torch.Tensor:
+        """Scores before anything is compared, (n, n_heads, length, heard), of distances in bytes,
+        (n, length, heard), and of what is no answer, (heard,) bool."""
+        near = self.near[:, apart.clamp(0, _N_DISTANCES - 1)].transpose(0, 1)
+        return near + self.read[:, None, None] * is_read
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
         return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
@@ -186,13 +198,25 @@ class _Ears:
     """The layers by which a primary hears one peer."""
 
     cuts: tuple[int, ...]
-    adapter: nn.Module
+    adapters: _Adapters
     layers: nn.ModuleList
 
-    def hear(self, heard: Heard, log_gate: torch.Tensor | None) -> _Hearing:
-        adapted = self.adapter(heard.states)
+    def hear(self, thought: Thought, log_gate: torch.Tensor | None) -> _Hearing:
+        heard = self._hearing(thought.answer, log_gate, is_read=False)
+        for read in (thought.prompt, thought.along):
+            if read is not None:
+                heard = heard.then(read)
+        return heard
+
+    def read(self, heard: Heard) -> _Hearing:
+        return self._hearing(heard, None, is_read=True)
+
+    def _hearing(self, heard: Heard, log_gate: torch.Tensor | None, *, is_read: bool) -> _Hearing:
+        adapter = self.adapters.read if is_read else self.adapters.answer
+        adapted = adapter(heard.states)
         projected = tuple(cast(_Attention, layer).project(adapted) for layer in self.layers)
-        return _Hearing(self, projected, heard.ends, heard.mask, log_gate)
+        kind = torch.full(heard.ends.shape[1:], is_read, device=heard.ends.device)
+        return _Hearing(self, projected, heard.ends, heard.mask, kind, log_gate)
 
 
 @dataclass(frozen=True)
@@ -204,13 +228,15 @@ class _Hearing:
     """Keys and values at each cut, (n, n_heads, heard, inner / n_heads)."""
     ends: torch.Tensor
     mask: torch.Tensor
+    is_read: torch.Tensor
+    """(heard,) bool: not of its answer."""
     log_gate: torch.Tensor | None
 
     def at(self, i: int, states: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
         """What the i-th cut adds to states that end at these bytes."""
         layer = cast(_Attention, self.ears.layers[i])
         apart = ends[:, :, None] - self.ends[:, None]
-        scores = layer.nearness(apart)
+        scores = layer.known(apart, self.is_read)
         if self.log_gate is not None:
             scores = scores + self.log_gate[:, None, None, None]
         hidden = (apart < 0) | ~self.mask[:, None].bool()
@@ -219,7 +245,7 @@ class _Hearing:
         return made
 
     def then(self, later: Heard) -> _Hearing:
-        more = self.ears.hear(later, None)
+        more = self.ears.read(later)
         projected = tuple(
             (torch.cat([k, more_k], 2), torch.cat([v, more_v], 2))
             for (k, v), (more_k, more_v) in zip(self.projected, more.projected, strict=True)
@@ -227,8 +253,9 @@ class _Hearing:
         return replace(
             self,
             projected=projected,
-            ends=torch.cat([self.ends, later.ends], 1),
-            mask=torch.cat([self.mask, later.mask], 1),
+            ends=torch.cat([self.ends, more.ends], 1),
+            mask=torch.cat([self.mask, more.mask], 1),
+            is_read=torch.cat([self.is_read, more.is_read]),
         )
 
     def rows(self, index: torch.Tensor) -> _Hearing:

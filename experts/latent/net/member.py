@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,8 @@ import torch
 from experts.errors import BadModel
 from experts.latent import BLANK
 from experts.latent.net.prompts import Prompt, prompt_of
+from experts.latent.net.soft_tokens import SoftTokens, soft_tokens
+from experts.local.brain import import_model_code
 from experts.local.chat_tokenizer import ChatTokenizer
 from experts.values import Message
 
@@ -58,6 +61,7 @@ class Member:
         """Raises BadModel for a folder that holds no model that can be cut into layers."""
         from transformers import AutoModelForCausalLM
 
+        import_model_code(folder)
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=dtype or torch.float32, use_safetensors=True
         )
@@ -76,7 +80,7 @@ class Member:
         device: torch.device = self.model.device
         return device
 
-    @property
+    @cached_property
     def slot_id(self) -> int:
         return slot_id_of(self.tokenizer)
 
@@ -87,6 +91,11 @@ class Member:
         """(..., width)."""
         embedded: torch.Tensor = self.model.get_input_embeddings()(ids)
         return embedded
+
+    def soft_tokens(self, states: torch.Tensor) -> SoftTokens:
+        """What last hidden states, (n, n_slots, width), are about to say."""
+        table = self.model.get_input_embeddings().weight
+        return soft_tokens(self.model.lm_head(states), table, self.tokenizer.end_ids)
 
     def checksum(self) -> str:
         """16 hex digits of all weights: equal before and after a training that left them alone."""

@@ -18,7 +18,7 @@ from itertools import pairwise
 import torch
 from torch import nn
 
-N_BUCKETS = 4096
+N_BUCKETS = 16384
 _CLOSED = -30.0
 """Of an untrained gate: as good as never."""
 

@@ -44,7 +44,7 @@ class SoftPrefix(Form):
         embedded = primary.embed(asked.ids)
         if not thoughts:
             return embedded
-        return put(embedded, asked.slots.flatten(1), self._soft(primary.name, thoughts))
+        return put(embedded, asked.slots.flatten(1), self._soft(primary, asked, thoughts))
 
     def begin(
         self,
@@ -67,8 +67,12 @@ class SoftPrefix(Form):
 
     def teach(self, primary: Member, asked: Asked, thoughts: Thoughts, told: Asked) -> torch.Tensor:
         wanted = taken(primary.embed(told.ids), told.slots.flatten(1))
-        return relative_error(self._soft(primary.name, thoughts), wanted)
+        return relative_error(self._soft(primary, asked, thoughts), wanted, asked.slots_mask)
 
-    def _soft(self, primary: str, thoughts: Thoughts) -> torch.Tensor:
-        read = [self.readers[Link(p, primary).key](t.answer.states) for p, t in thoughts.items()]
+    def _soft(self, primary: Embedded, asked: Asked, thoughts: Thoughts) -> torch.Tensor:
+        """(n, n_peers * n_used, width)."""
+        read = [
+            self.readers[Link(peer, primary.name).key](thought.answer.states)[:, : asked.n_used]
+            for peer, thought in thoughts.items()
+        ]
         return torch.cat(read, 1)

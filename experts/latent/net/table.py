@@ -1,4 +1,5 @@
-"""Of a member that runs elsewhere, what has to be here: its tokens and its embedding table."""
+"""Of a member that runs elsewhere, what has to be here: its tokens, the embeddings that go in, and
+what makes odds of the states that come out."""
 
 from __future__ import annotations
 
@@ -15,13 +16,16 @@ from experts.latent.net.asked import ask
 from experts.latent.net.member import slot_id_of
 from experts.latent.net.prompts import Prompt, prompt_of
 from experts.latent.net.router import Route
+from experts.latent.net.soft_tokens import SoftTokens, soft_tokens
 from experts.latent.net.team import Head, asked_text, router_of, soft_prefix_of
-from experts.latent.net.thoughts import Heard, Thought, answer_ends
+from experts.latent.net.thoughts import Thought, heard_answer, slots_used
 from experts.local.chat_tokenizer import ChatTokenizer
 from experts.local.fingerprint import weights_fingerprint
 from experts.values import Message
 
 _TABLES = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight")
+_OUTPUTS = ("lm_head.weight", *_TABLES)
+"""A model without an output layer of its own uses its embeddings."""
 
 
 class TableMember:
@@ -33,13 +37,18 @@ class TableMember:
         self.tokenizer = ChatTokenizer(folder)
         self.blank_id, self.slot_id = self.tokenizer.id_of(BLANK), slot_id_of(self.tokenizer)
         self.device = torch.device("cpu")
-        self._table = _table(folder).float()
+        self._table = _found(folder, _TABLES).float()
+        self._output = _found(folder, _OUTPUTS).float()
 
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         return prompt_of(self.tokenizer, messages)
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
         return self._table[ids]
+
+    def soft_tokens(self, states: torch.Tensor) -> SoftTokens:
+        """As ``Member.soft_tokens``."""
+        return soft_tokens(states @ self._output.T, self._table, self.tokenizer.end_ids)
 
 
 class TableTeam:
@@ -76,27 +85,30 @@ class TableTeam:
     ) -> torch.Tensor:
         """(length, width): the primary's prompt, its slots filled. states: of each peer at the last
         ``n_slots`` places of what it read, (n_slots, width)."""
-        n_slots = self.card.n_slots
         primary = self.members[route.primary]
-        asked = ask(primary, [prompts[route.primary]], n_peers=len(route.peers), n_slots=n_slots)
         thoughts = {}
         for peer in route.peers:
-            ends = answer_ends([prompts[peer]], n_slots)
-            thoughts[peer] = Thought(None, Heard(states[peer][None], ends, torch.ones_like(ends)))
-        return self._form.embeddings(primary, asked, thoughts)[0]
+            member = self.members[peer]
+            soft = member.soft_tokens(states[peer][None])
+            words = soft.words(member.tokenizer)
+            thoughts[peer] = Thought(None, heard_answer([prompts[peer]], soft), words)
+        asked = ask(primary, [prompts[route.primary]], slots_used(primary, thoughts.values()))
+        return self._form.embeddings(primary, asked, thoughts)[0][asked.mask[0].bool()]
 
 
-def _table(folder: Path) -> torch.Tensor:
+def _found(folder: Path, wanted: Sequence[str]) -> torch.Tensor:
+    """The first tensor of these names. Raises BadModel where there is none."""
     from safetensors import safe_open
 
     index = folder / "model.safetensors.index.json"
-    names: dict[str, str] = {}
+    shards: dict[str, str] = {}
     if index.is_file():
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    for wanted in _TABLES:
-        for path in [folder / names[wanted]] if wanted in names else folder.glob("*.safetensors"):
+        shards = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+    for name in wanted:
+        paths = [folder / shards[name]] if name in shards else folder.glob("*.safetensors")
+        for path in paths:
             with safe_open(path, framework="pt") as tensors:
-                if wanted in tensors.keys():  # noqa: SIM118 - it is no mapping
-                    table: torch.Tensor = tensors.get_tensor(wanted)
-                    return table
-    raise BadModel(f"{folder.name}: no embedding table among {', '.join(_TABLES)}.")
+                if name in tensors.keys():  # noqa: SIM118 - it is no mapping
+                    tensor: torch.Tensor = tensors.get_tensor(name)
+                    return tensor
+    raise BadModel(f"{folder.name}: no tensor among {', '.join(wanted)}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,18 @@ from experts.errors import BadHead
 from experts.latent.card import WEIGHTS_FILE, HeadCard, read_card
 from experts.latent.net.asked import ask, pieces_of
 from experts.latent.net.cache_fusion import CacheFusion
-from experts.latent.net.form import Form, Link
+from experts.latent.net.form import Form, Link, Thoughts
 from experts.latent.net.interaction import Interaction
 from experts.latent.net.member import Member
 from experts.latent.net.prompts import Prompt
 from experts.latent.net.router import Route, Router
 from experts.latent.net.soft_prefix import SoftPrefix
-from experts.latent.net.thoughts import Reader
+from experts.latent.net.thoughts import Reader, slots_used
 from experts.local.chat_tokenizer import ChatTokenizer
 from experts.local.fingerprint import weights_fingerprint
 from experts.values import Message
+
+Alter = Callable[[Thoughts], Thoughts]
 
 
 class Head(nn.Module):
@@ -66,11 +68,12 @@ class Team:
         return team
 
     def save(self, folder: Path, trained: Mapping[str, Any]) -> None:
-        """Weights and card, with how it was trained."""
+        """Weights, in half precision, and card, with how it was trained."""
         from safetensors.torch import save_file
 
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {k: v.detach().cpu().contiguous() for k, v in self.head.state_dict().items()}
+        weights = self.head.state_dict().items()
+        tensors = {k: v.detach().cpu().half().contiguous() for k, v in weights}
         save_file(tensors, folder / WEIGHTS_FILE)
         self.card = replace(self.card, trained=dict(trained))
         self.card.save(folder)
@@ -97,21 +100,30 @@ class Team:
         return {p: len(pieces_of(primary, self.members[p], said, 0)[0]) for p in route.peers}
 
     @torch.inference_mode()
-    def steps(self, route: Route, prompts: Mapping[str, Sequence[Prompt]]) -> TeamSteps:
-        """A batch of questions of one route, to be decoded; prompts are by member."""
-        return TeamSteps(self, route, prompts)
+    def steps(
+        self,
+        route: Route,
+        prompts: Mapping[str, Sequence[Prompt]],
+        *,
+        alter: Alter = dict,
+    ) -> TeamSteps:
+        """A batch of questions of one route, to be decoded; prompts are by member. alter: what is
+        to happen to the peers' thoughts first, for experiments."""
+        return TeamSteps(self, route, prompts, alter)
 
 
 class TeamSteps:
     """As ``experts.local.decode.Steps``."""
 
-    def __init__(self, team: Team, route: Route, prompts: Mapping[str, Sequence[Prompt]]) -> None:
+    def __init__(
+        self, team: Team, route: Route, prompts: Mapping[str, Sequence[Prompt]], alter: Alter
+    ) -> None:
         """Reads the prompts, and thinks."""
         n_slots = team.card.n_slots
         primary = team.members[route.primary]
         readers = {peer: Reader(team.members[peer], prompts[peer]) for peer in route.peers}
-        thoughts = {peer: reader.think(n_slots) for peer, reader in readers.items()}
-        asked = ask(primary, prompts[route.primary], n_peers=len(route.peers), n_slots=n_slots)
+        thoughts = alter({peer: reader.think(n_slots) for peer, reader in readers.items()})
+        asked = ask(primary, prompts[route.primary], slots_used(primary, thoughts.values()))
         cache = DynamicCache(config=primary.model.config)
         states, self._going = team.form.begin(
             primary, asked, thoughts, cache=cache, readers=readers

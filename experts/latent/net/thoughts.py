@@ -1,22 +1,25 @@
-"""What a peer thinks of a question: its last hidden states over the prompt and over its answer.
+"""What a peer thinks of a question: its last hidden states over the prompt, and its answer.
 
 A member with a blank token thinks its answer *at once*: one pass over the prompt and blanks behind
 it. Any other one says it, token by token, and its states while it does so are the thought: slower,
-and nothing has to be trained for it. Asking a peer's own answer rather than the prompt alone is
-what carries facts (METHODS: a peer that is asked a strange question may not have looked it up yet).
+and nothing has to be trained for it. A peer's own answer is what carries facts; a prompt's states
+need not: a peer that is asked a strange question may not have looked anything up yet. Answers are
+passed on as soft tokens.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from experts.latent.net.member import Member
+from experts.latent.net.asked import words_in_slots
+from experts.latent.net.member import Embedded, Member
 from experts.latent.net.padding import left_padded, positions_of
 from experts.latent.net.prompts import Prompt
+from experts.latent.net.soft_tokens import SoftTokens
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,6 @@ class Heard:
     mask: torch.Tensor
     """(n, length) int64: 1 where there is something."""
 
-    def then(self, later: Heard) -> Heard:
-        return Heard(
-            torch.cat([self.states, later.states], 1),
-            torch.cat([self.ends, later.ends], 1),
-            torch.cat([self.mask, later.mask], 1),
-        )
-
 
 @dataclass(frozen=True)
 class Thought:
@@ -45,27 +41,32 @@ class Thought:
     prompt: Heard | None
     """Over the prompt, but its last token; None where nobody asked for it."""
     answer: Heard
-    """Over its own answer: the ``n_slots`` states that say its tokens. They end behind the
+    """Its own answer: ``n_slots`` soft tokens, masked from the end of it. They end behind the
     question, a byte a place."""
+    words: list[str] | None = None
+    """The likeliest answers. Only how long each would be for the primary is looked at; None where
+    even that is not to be told."""
     along: Heard | None = None
     """Over what the primary has said."""
 
-    @property
-    def whole(self) -> Heard:
-        found = self.answer if self.prompt is None else self.prompt.then(self.answer)
-        return found if self.along is None else found.then(self.along)
+
+def heard_answer(prompts: Sequence[Prompt], soft: SoftTokens) -> Heard:
+    """A peer's answers, behind its prompts."""
+    n_slots = soft.mask.shape[1]
+    ends = torch.tensor([p.n_bytes for p in prompts])[:, None] + torch.arange(n_slots)
+    return Heard(soft.embeddings, ends.to(soft.mask.device), soft.mask)
 
 
-def answer_ends(prompts: Sequence[Prompt], n_slots: int) -> torch.Tensor:
-    """Where the states over a peer's answer end, (n, n_slots)."""
-    at = torch.tensor([p.n_bytes for p in prompts])
-    return at[:, None] + torch.arange(n_slots)
-
-
-@torch.no_grad()
-def think(peer: Member, prompts: Sequence[Prompt], n_slots: int) -> Thought:
-    """What the peer thinks of these questions."""
-    return Reader(peer, prompts).think(n_slots)
+def slots_used(primary: Embedded, thoughts: Iterable[Thought]) -> list[torch.Tensor]:
+    """Which slots each peer's answers fill, (n, n_slots): as many as its words would."""
+    found = []
+    for thought in thoughts:
+        if thought.words is None:
+            found.append(torch.ones_like(thought.answer.mask))
+        else:
+            n_slots = thought.answer.mask.shape[1]
+            found.append(words_in_slots(primary, thought.words, n_slots)[1])
+    return found
 
 
 class Reader:
@@ -82,11 +83,19 @@ class Reader:
         self._cache = DynamicCache(config=peer.model.config)
         self._n_read = self._mask.sum(1)
         self._states = self._run(ids.to(peer.device), positions_of(self._mask), self._mask)
+        self.prompt = Heard(self._states[:, :-1], self._ends[:, :-1], self._mask[:, :-1])
 
     @torch.no_grad()
     def think(self, n_slots: int) -> Thought:
-        """At once where the peer can, else by speaking. What it reads on after it is what it would
-        have read without."""
+        """What it has read, and what it would answer."""
+        soft = self.peer.soft_tokens(self.answer_states(n_slots))
+        words = soft.words(self.peer.tokenizer)
+        return Thought(self.prompt, heard_answer(self._prompts, soft), words)
+
+    @torch.no_grad()
+    def answer_states(self, n_slots: int) -> torch.Tensor:
+        """(n, n_slots, width): those that say its answer's tokens. At once where the peer can, else
+        by speaking. What it reads on after it is what it would have read without."""
         peer, n_more = self.peer, n_slots - 1  # the mark after which it speaks is the first place
         device, n = peer.device, len(self._prompts)
         positions = self._n_read[:, None] + torch.arange(n_more, device=device)
@@ -103,9 +112,7 @@ class Reader:
                 states.append(self._run(said, positions[:, i : i + 1], mask))
         if n_more:
             self._cache.crop(-n_more)
-        ends = answer_ends(self._prompts, n_slots).to(device)
-        prompt = Heard(self._states[:, :-1], self._ends[:, :-1], self._mask[:, :-1])
-        return Thought(prompt, Heard(torch.cat(states, 1), ends, torch.ones_like(ends)))
+        return torch.cat(states, 1)
 
     @torch.no_grad()
     def read_on(self, pieces: Sequence[Sequence[int]], ends: Sequence[Sequence[int]]) -> Heard:

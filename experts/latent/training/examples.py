@@ -8,10 +8,11 @@ from random import Random
 
 import torch
 
-from experts.latent.net.asked import Asked, ask, pieces_of
+from experts.latent.net.asked import Asked, ask, pieces_of, words_in_slots
 from experts.latent.net.member import Member
 from experts.latent.net.prompts import Prompt
-from experts.latent.net.thoughts import Heard, Reader, Thought, answer_ends, think
+from experts.latent.net.soft_tokens import SoftTokens, joined
+from experts.latent.net.thoughts import Reader, Thought, heard_answer
 from experts.latent.plan import Control
 from experts.values import Message
 
@@ -44,6 +45,7 @@ class Examples:
         self._shown = self._thoughts
         self._control: Control = "none"
         self._told: dict[tuple[str, str], torch.Tensor] = {}
+        self._used: dict[tuple[str, str], torch.Tensor] = {}
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -51,19 +53,18 @@ class Examples:
     def show(self, control: Control, *, seed: int) -> None:
         """Show of the peers what a control says; what they would say in words stays theirs."""
         self._control = control
+        self._used = {}
         if control == "shuffled":
             order = list(range(len(self)))
             Random(f"shuffled/{seed}").shuffle(order)
-            self._shown = {name: states[order] for name, states in self._thoughts.items()}
+            self._shown = {name: soft[order] for name, soft in self._thoughts.items()}
         elif control == "zeroed":
-            self._shown = {k: torch.zeros_like(v) for k, v in self._thoughts.items()}
+            self._shown = {name: _zeroed(soft) for name, soft in self._thoughts.items()}
 
     def thought(self, peer: str, rows: Sequence[int]) -> Thought:
         """What the peer thinks of its answer: that alone, and worked out once."""
         prompts = [self.prompts[peer][i] for i in rows]
-        states = self._shown[peer][torch.tensor(rows)]
-        ends = answer_ends(prompts, self.n_slots).to(states.device)
-        return Thought(None, Heard(states, ends, torch.ones_like(ends)))
+        return Thought(None, heard_answer(prompts, self._shown[peer][rows]))
 
     def thoughts(self, peers: Sequence[str], rows: Sequence[int]) -> dict[str, Thought]:
         return {peer: self.thought(peer, rows) for peer in peers}
@@ -84,40 +85,35 @@ class Examples:
         return ask(
             self.members[primary],
             [self.prompts[primary][i] for i in rows],
-            n_peers=len(peers),
-            n_slots=self.n_slots,
+            [self._slots_used(peer, primary)[torch.tensor(rows)] for peer in peers],
             answers=[self.answers[primary][i] for i in rows] if with_answers else None,
         )
 
     def told(self, primary: str, peers: Sequence[str], rows: Sequence[int]) -> torch.Tensor:
-        """What the peers say, as tokens of the primary, (n, n_peers, n_slots); slot tokens behind
-        what is shorter."""
+        """What the peers say, as tokens of the primary, (n, n_peers, n_slots)."""
         return torch.stack([self._told_by(peer, primary)[torch.tensor(rows)] for peer in peers], 1)
-
-    def said(self, peer: str) -> list[str]:
-        """What a peer answers to each question."""
-        states = self._thoughts[peer]
-        member = self.members[peer]
-        ids = [
-            row
-            for i in range(0, len(states), _CHUNK)
-            for row in member.model.lm_head(states[i : i + _CHUNK]).argmax(-1).tolist()
-        ]
-        return [member.tokenizer.decode(_until(row, member.tokenizer.end_ids)) for row in ids]
 
     def _told_by(self, peer: str, primary: str) -> torch.Tensor:
         if (peer, primary) not in self._told:
-            member = self.members[primary]
-            rows = []
-            for text in self.said(peer):
-                ids, _ = member.tokenizer.tokens_of(f" {member.tokenizer.without_marks(text)}")
-                rows.append((ids + [member.slot_id] * self.n_slots)[: self.n_slots])
-            self._told[peer, primary] = torch.tensor(rows)
+            self._told[peer, primary] = self._in_slots(peer, primary, self._thoughts)[0]
         return self._told[peer, primary]
+
+    def _slots_used(self, peer: str, primary: str) -> torch.Tensor:
+        """(n, n_slots). Under the zeroed control all: how many would tell how long an answer is."""
+        if (peer, primary) not in self._used:
+            used = self._in_slots(peer, primary, self._shown)[1]
+            self._used[peer, primary] = used if self._control != "zeroed" else torch.ones_like(used)
+        return self._used[peer, primary]
+
+    def _in_slots(
+        self, peer: str, primary: str, of: Mapping[str, SoftTokens]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        words = of[peer].words(self.members[peer].tokenizer)
+        return words_in_slots(self.members[primary], words, self.n_slots)
 
     def _whole_thought(self, primary: str, peer: str, rows: Sequence[int]) -> Thought:
         reader = Reader(self.members[peer], [self.prompts[peer][i] for i in rows])
-        thought = replace(self.thought(peer, rows), prompt=reader.think(self.n_slots).prompt)
+        thought = replace(self.thought(peer, rows), prompt=reader.prompt)
         said = [
             pieces_of(
                 self.members[primary],
@@ -130,23 +126,22 @@ class Examples:
         along = reader.read_on([ids for ids, _ in said], [ends for _, ends in said])
         return replace(thought, along=along)
 
-    def _think(self, name: str) -> torch.Tensor:
-        prompts = self.prompts[name]
-        return torch.cat(
-            [
-                think(self.members[name], prompts[i : i + _CHUNK], self.n_slots).answer.states
-                for i in range(0, len(prompts), _CHUNK)
-            ]
-        )
+    def _think(self, name: str) -> SoftTokens:
+        member, prompts = self.members[name], self.prompts[name]
+        found = [
+            member.soft_tokens(Reader(member, prompts[i : i + _CHUNK]).answer_states(self.n_slots))
+            for i in range(0, len(prompts), _CHUNK)
+        ]
+        return joined(found)
+
+
+def _zeroed(soft: SoftTokens) -> SoftTokens:
+    """All slots are used: how many would tell how long an answer is."""
+    return replace(
+        soft, embeddings=torch.zeros_like(soft.embeddings), mask=torch.ones_like(soft.mask)
+    )
 
 
 def _said(member: Member, answer: str) -> list[int]:
     ids, _ = member.tokenizer.tokens_of(answer)
     return [*ids, min(member.tokenizer.end_ids)]
-
-
-def _until(ids: list[int], ends: frozenset[int]) -> list[int]:
-    for i, token in enumerate(ids):
-        if token in ends:
-            return ids[:i]
-    return ids

@@ -1,8 +1,8 @@
 """Phase two: which route gives the right answer the best chance.
 
-A route is a primary and the peers that it asks. On some questions all are tried, on more those that
-a router fitted to the first ones thinks likeliest; the router is then fitted to the best of each
-question, and the language loss goes on training it in phase three.
+A route is a primary and the peers that it asks. Which are tried is for ``route_search`` to say; the
+router is fitted to the best of each question, and the language loss goes on training it in phase
+three.
 """
 
 from __future__ import annotations
@@ -86,13 +86,16 @@ def try_routes(
     plan: TrainingPlan,
     tries: Mapping[Route, Sequence[int]],
     best: Best,
+    *,
+    margin: float = 0.0,
 ) -> Iterator[None]:
-    """Try routes on these rows, and keep the best of each row in ``best``; yields after each."""
+    """Try routes on these rows, and keep the best of each row in ``best``; yields after each. One
+    that is less than ``margin`` nats worse is taken, too."""
     for route, rows in tries.items():
         losses = answer_losses(team, examples, route, rows)
         for row, loss in zip(rows, losses.tolist(), strict=True):
             price = loss + plan.peer_cost_nats * len(route.peers)
-            if row not in best or price < best[row][0]:
+            if row not in best or price < best[row][0] + margin:
                 best[row] = (price, route)
         yield
 

@@ -21,8 +21,8 @@ def teaching_loss(team: Team, examples: Examples, plan: TrainingPlan, step: int)
     links = team.form.links
     link = links[step % len(links)]
     rng = Random(f"teach/{plan.seed}/{step}")
-    rows = [rng.randrange(len(examples)) for _ in range(plan.teach_rows)]
-    asked = examples.asked(link.primary, [link.peer], rows, with_answers=False)
+    rows = [rng.randrange(len(examples)) for _ in range(plan.n_rows_taught)]
+    asked = examples.asked(link.primary, [link.peer], rows, with_answers=team.form.reads_along)
     told = asked.told(examples.told(link.primary, [link.peer], rows))
     thoughts = examples.thoughts([link.peer], rows)
     return team.form.teach(team.members[link.primary], asked, thoughts, told)

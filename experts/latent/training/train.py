@@ -10,26 +10,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import torch
 from torch import nn
 
 from experts.errors import ConclaveError
-from experts.latent.net.router import Route, Router
+from experts.latent.net.router import Route
 from experts.latent.net.team import Team
 from experts.latent.plan import TrainingPlan
 from experts.latent.training.checkpoint import Checkpoint
 from experts.latent.training.examples import Example, Examples
 from experts.latent.training.joint import JointTraining
-from experts.latent.training.routing import (
-    Best,
-    RouterFitting,
-    all_routes,
-    likeliest_routes,
-    try_routes,
-)
+from experts.latent.training.optimizing import adam, schedule
+from experts.latent.training.route_search import RouteSearch
+from experts.latent.training.routing import RouterFitting
 from experts.latent.training.teaching import teaching_loss
 
 _REPORT_EVERY = 20
@@ -110,15 +105,15 @@ class _Run:
         return self._at.is_before(phase)
 
     def form_optimizer(self, rate: float) -> torch.optim.Optimizer:
-        return _adam([{"params": list(self._team.form.parameters()), "lr": rate}])
+        return adam([{"params": list(self._team.form.parameters()), "lr": rate}])
 
     def router_optimizer(self) -> torch.optim.Optimizer:
         params = list(self._team.head.router.parameters())
-        return _adam([{"params": params, "lr": self._plan.router_rate}])
+        return adam([{"params": params, "lr": self._plan.router_rate}])
 
     def joint_optimizer(self) -> torch.optim.Optimizer:
         head, plan = self._team.head, self._plan
-        return _adam(
+        return adam(
             [
                 {"params": list(head.form.parameters()), "lr": plan.joint_rate},
                 {"params": list(head.router.parameters()), "lr": plan.joint_rate},
@@ -139,7 +134,7 @@ class _Run:
         loss = torch.tensor(float("nan"))
         for step in range(start, n_steps):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate * _schedule(step, n_steps)
+                group["lr"] = rate * schedule(step, n_steps)
             loss = loss_of(step)
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
@@ -152,64 +147,24 @@ class _Run:
         return loss.item()
 
     def routes(self, examples: Examples) -> Mapping[int, Route]:
-        """The best route of a sample of the questions; from the checkpoint where it is known. The
-        router that helped to find them is thrown away."""
+        """The best route of a sample of the questions; from the checkpoint where it is known."""
         if self._at.routes is not None:
             return self._at.routes
-        team, plan = self._team, self._plan
-        order = list(range(len(examples)))
-        Random(f"routes/{plan.seed}").shuffle(order)
-        first = order[: plan.route_questions]
-        more = order[len(first) : len(first) + plan.likely_questions]
-        team.head.eval()
-        best: Best = {}
-        everywhere = dict.fromkeys(all_routes(team.card.names, team.card.top_k), first)
-        self._try(examples, everywhere, best)
-        if more:
-            router = team.head.router
-            untrained = {k: v.clone() for k, v in router.state_dict().items()}
-            router.open()
-            fit_router(router, examples, {row: r for row, (_, r) in best.items()}, plan)
-            tries = likeliest_routes(team, examples, more, plan.likely_routes)
-            router.load_state_dict(untrained)
-            self._try(examples, tries, best)
-        found = {row: route for row, (_, route) in best.items()}
+        search = RouteSearch(
+            self._team,
+            examples,
+            self._plan,
+            lambda done, total: self._tell("routes", done, total, float("nan")),
+        )
+        found = search.found()
         self._at.keep_routes(found)
         return found
-
-    def _try(self, examples: Examples, tries: Mapping[Route, Sequence[int]], best: Best) -> None:
-        tried = try_routes(self._team, examples, self._plan, tries, best)
-        for n_tried, _ in enumerate(tried, start=1):
-            self._tell("routes", n_tried, len(tries), float("nan"))
 
     def _tell(self, phase: str, step: int, n_steps: int, loss: float) -> None:
         elapsed = time.perf_counter() - self._started
         self._report(
             Progress(phase=phase, step=step, n_steps=n_steps, loss=loss, elapsed_s=elapsed)
         )
-
-
-def fit_router(
-    router: Router, examples: Examples, routes: Mapping[int, Route], plan: TrainingPlan
-) -> None:
-    """As the phase does, in one go and without a checkpoint."""
-    fitting = RouterFitting(router, examples, routes, plan)
-    optimizer = _adam([{"params": list(router.parameters()), "lr": plan.router_rate}])
-    for step in range(plan.route_steps):
-        for group in optimizer.param_groups:
-            group["lr"] = plan.router_rate * _schedule(step, plan.route_steps)
-        optimizer.zero_grad()
-        fitting.loss(step).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-
-
-def _adam(groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(groups, weight_decay=0.01, betas=(0.9, 0.98))
-
-
-def _schedule(step: int, n_steps: int, warmup: int = 50) -> float:
-    """Learning-rate factor in (0, 1]: linear warm-up, flat, linear decay over the second half."""
-    return min(1.0, (step + 1) / warmup, (n_steps - step) / max(1, n_steps * 0.5))
 
 
 def _counted(routes: Mapping[int, Route]) -> dict[str, int]:

@@ -14,6 +14,7 @@ from experts.latent.net.member import Member
 from experts.latent.net.prompts import Prompt
 from experts.latent.net.router import Route
 from experts.latent.net.team import Team
+from experts.latent.net.thoughts import Reader, slots_used
 from experts.latent.training.examples import Example, Examples
 from experts.latent.training.routing import token_losses
 from experts.local.decode import decode
@@ -73,7 +74,8 @@ def test_an_untrained_interaction_adds_nothing_where_peers_are_heard(
     prompts = prompts_of(team, QUESTIONS)
     heard = team.steps(ROUTE, prompts).first()
     primary = frozen["guilds"]
-    asked = ask(primary, prompts["guilds"], n_peers=2, n_slots=12)
+    thoughts = [Reader(frozen[peer], prompts[peer]).think(12) for peer in ROUTE.peers]
+    asked = ask(primary, prompts["guilds"], slots_used(primary, thoughts))
     alone = primary.model(
         asked.ids, attention_mask=asked.mask, position_ids=asked.positions, logits_to_keep=1
     ).logits[:, -1]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from eval.benchmarks.latent import LatentReport
     from eval.latent.speed import SpeedFigures
+    from eval.statistics import Estimate
     from experts.latent.card import FormName
 
 ENTITIES_GOAL, PAIRS_GOAL, CONTROLS_GOAL = 0.40, 0.15, 0.25
@@ -74,7 +75,7 @@ def latent(
     The last line is JSON. Exit code 1 when a goal is missed.
     """
     from eval.benchmarks.latent import run_accuracy, train_all
-    from eval.benchmarks.latent_speed import run_speed
+    from eval.benchmarks.latent_speed import run_speed, run_ways
     from eval.commands.latent import read_plan, training_bar
     from eval.json_ready import json_ready
 
@@ -97,8 +98,10 @@ def latent(
         if not as_json:
             print_parts(format_accuracy(report))
     speed = run_speed({name: heads / f"{name}-0" for name in forms}, n_rounds=rounds, say=say)
+    answering = run_ways(heads / "soft_prefix-0", n_rounds=rounds, say=say)
     if not as_json:
         print_parts(format_speed(speed))
+        print_parts(format_ways(answering))
     engines: Any = None
     if vllm is not None:
         from eval.benchmarks.latent_engines import run_engines
@@ -108,6 +111,9 @@ def latent(
     told = {
         "accuracy": None if report is None else _told(report),
         "speed": [asdict(row) for row in speed],
+        "answering_s": {
+            kind: {way: asdict(e) for way, e in ways.items()} for kind, ways in answering.items()
+        },
         "vllm": engines,
         "goals": goals,
     }
@@ -183,6 +189,28 @@ def format_speed(speed: Sequence[SpeedFigures]) -> Table:
             f"{row.decode_ratio.value:.2f}", f"{row.tokens_ratio.value:.2f}",
         )  # fmt: skip
     return table
+
+
+def format_ways(answering: Mapping[str, Mapping[str, Estimate]]) -> Table:
+    """A line a kind of question."""
+    from eval.benchmarks.latent_speed import N_ASKED
+
+    ways = tuple(next(iter(answering.values())))
+    table = figures_table(
+        ("kind",),
+        ways,
+        title=f"Milliseconds a question, {N_ASKED} asked at once, medians of rounds in turns",
+        caption="`one call` asks the primary alone, which does not know.",
+    )
+    for kind, took in answering.items():
+        cells = (_ms(took[way], N_ASKED) for way in ways)
+        table.add_row(kind, *cells)
+    return table
+
+
+def _ms(took: Estimate, n: int) -> str:
+    low, high = (1e3 * s / n for s in took.ci)
+    return f"{1e3 * took.value / n:.2f} [dim]{low:.2f}-{high:.2f}[/dim]"
 
 
 def _goals(

@@ -86,6 +86,18 @@ def speeds(
     )
 
 
+def in_turns(ways: Mapping[str, Callable[[], object]], *, n_rounds: int) -> dict[str, Estimate]:
+    """Median seconds of each way, timed round after round; the first round warms up."""
+    took: dict[str, list[float]] = {name: [] for name in ways}
+    for i in range(n_rounds + 1):
+        for name in list(ways) if i % 2 else [*ways][::-1]:
+            started = time.perf_counter()
+            ways[name]()
+            if i:
+                took[name].append(time.perf_counter() - started)
+    return {name: _median(np.array(seconds)) for name, seconds in took.items()}
+
+
 def _ways(
     team: Team, route: Route, text: str, n_rows: int, n_tokens: int
 ) -> Mapping[str, Callable[[], dict[str, float]]]:

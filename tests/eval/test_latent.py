@@ -109,3 +109,4 @@ def test_the_benchmark_ends_in_one_line_of_json(plan: Path, tmp_path: Path) -> N
     assert ways["two calls"]["value"] > 0.5
     assert {row["form"] for row in told["speed"]} == {"soft_prefix", "cache_fusion", "interaction"}
     assert not told["goals"]["held-out entities, over controls"]
+    assert set(told["answering_s"]["entities"]) == {"latent", "two calls", "one call"}

@@ -86,7 +86,7 @@ class Interaction(Form):
         states = primary.embed(asked.ids)
         made = states
         for one in self._hearing(primary, thoughts, None):
-            made = made + one.at(0, states, asked.ends)
+            made = made + one.at(0, states, one.seen_from(asked.ends))
         return relative_error(made, primary.embed(told.ids), asked.mask)
 
     def _states(self, primary: Member, asked: Asked, cache: Any) -> torch.Tensor:
@@ -107,7 +107,7 @@ class Interaction(Form):
             key = Link(peer, primary.name).key
             layers = cast(nn.ModuleList, self.layers[key])
             adapters = cast(_Adapters, self.adapters[key])
-            ears = _Ears(self.cuts[primary.name], adapters, layers)
+            ears = _Ears.of(self.cuts[primary.name], adapters, layers)
             gate = None if log_gates is None else straight_through(log_gates)[:, i]
             found.append(ears.hear(thought, gate))
         return found
@@ -162,18 +162,18 @@ class _Attention(nn.Module):
         # What a peer has read begins unheard beside its answer: teaching is about answers.
         self.read = nn.Parameter(torch.full((n_heads,), -5.0))
 
-    def project(self, states: torch.Tensor) -> KeysValues:
-        """Of a peer's adapted states: once, however often they are attended to."""
-        return self._heads(self.key(states)), self._heads(self.value(states))
-
     def forward(
-        self, states: torch.Tensor, keys_values: KeysValues, scores: torch.Tensor
+        self,
+        states: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        scores: torch.Tensor,
     ) -> torch.Tensor:
-        """What is added to ``states``, (n, length, width). scores: what is known of each pair of
-        places beforehand, (n, n_heads, length, heard), with the lowest of numbers where one is not
-        seen."""
-        keys, values = keys_values
-        query = self._heads(self.query(self.norm(states)))
+        """What is added to ``states``, (n, length, width). keys, values: (n, n_heads, heard, inner
+        / n_heads). scores: what is known of each pair of places beforehand, (n, n_heads, length,
+        heard), with the lowest of numbers where one is not seen."""
+        query = self.query(self.norm(states))
+        query = query.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
         found = query @ keys.transpose(-1, -2) / query.shape[-1] ** 0.5
         nothing = found.new_zeros(*found.shape[:3], 1)
         weights = torch.cat([found + scores, nothing], -1).softmax(-1)[..., :-1]
@@ -183,14 +183,8 @@ class _Attention(nn.Module):
     def known(self, apart: torch.Tensor, is_read: torch.Tensor) -> torch.Tensor:
         """Scores before anything is compared, (n, n_heads, length, heard), of distances in bytes,
         (n, length, heard), and of what is no answer, (heard,) bool."""
-        near = self.near[:, apart.clamp(0, _N_DISTANCES - 1)].transpose(0, 1)
+        near = self.near[:, apart].transpose(0, 1)
         return near + self.read[:, None, None] * is_read
-
-    def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        return x.reshape(*x.shape[:2], self.n_heads, -1).transpose(1, 2)
-
-
-KeysValues = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -200,6 +194,16 @@ class _Ears:
     cuts: tuple[int, ...]
     adapters: _Adapters
     layers: nn.ModuleList
+    weight: torch.Tensor
+    bias: torch.Tensor
+    """That make keys and values for all layers at once, (2 * layers * inner, inner) and (2 * layers
+    * inner,): at each token it is calls that cost, not numbers."""
+
+    @classmethod
+    def of(cls, cuts: tuple[int, ...], adapters: _Adapters, layers: nn.ModuleList) -> _Ears:
+        each = [m for layer in layers for m in (layer.key, layer.value)]
+        weight, bias = (torch.cat([getattr(m, name) for m in each]) for name in ("weight", "bias"))
+        return cls(cuts, adapters, layers, weight, bias)
 
     def hear(self, thought: Thought, log_gate: torch.Tensor | None) -> _Hearing:
         heard = self._hearing(thought.answer, log_gate, is_read=False)
@@ -213,8 +217,10 @@ class _Ears:
 
     def _hearing(self, heard: Heard, log_gate: torch.Tensor | None, *, is_read: bool) -> _Hearing:
         adapter = self.adapters.read if is_read else self.adapters.answer
-        adapted = adapter(heard.states)
-        projected = tuple(cast(_Attention, layer).project(adapted) for layer in self.layers)
+        made = nn.functional.linear(adapter(heard.states), self.weight, self.bias)
+        n_heads = cast(_Attention, self.layers[0]).n_heads
+        by_head = made.reshape(*made.shape[:2], 2 * len(self.layers), n_heads, -1)
+        projected = by_head.permute(2, 0, 3, 1, 4)
         kind = torch.full(heard.ends.shape[1:], is_read, device=heard.ends.device)
         return _Hearing(self, projected, heard.ends, heard.mask, kind, log_gate)
 
@@ -224,35 +230,36 @@ class _Hearing:
     """What one peer has to say to a batch, as each of the layers hears it."""
 
     ears: _Ears
-    projected: tuple[KeysValues, ...]
-    """Keys and values at each cut, (n, n_heads, heard, inner / n_heads)."""
+    projected: torch.Tensor
+    """Keys and values of each cut, (2 * cuts, n, n_heads, heard, inner / n_heads): one tensor to
+    append to, of which each attention takes whole blocks."""
     ends: torch.Tensor
     mask: torch.Tensor
     is_read: torch.Tensor
     """(heard,) bool: not of its answer."""
     log_gate: torch.Tensor | None
 
-    def at(self, i: int, states: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
-        """What the i-th cut adds to states that end at these bytes."""
-        layer = cast(_Attention, self.ears.layers[i])
+    def seen_from(self, ends: torch.Tensor) -> _Seen:
+        """By states that end at these bytes, (n, length)."""
         apart = ends[:, :, None] - self.ends[:, None]
-        scores = layer.known(apart, self.is_read)
+        hidden = (apart < 0) | ~self.mask[:, None].bool()
+        return _Seen(apart.clamp(0, _N_DISTANCES - 1), hidden[:, None])
+
+    def at(self, i: int, states: torch.Tensor, seen: _Seen) -> torch.Tensor:
+        """What the i-th cut adds to states."""
+        layer = cast(_Attention, self.ears.layers[i])
+        scores = layer.known(seen.apart, self.is_read)
         if self.log_gate is not None:
             scores = scores + self.log_gate[:, None, None, None]
-        hidden = (apart < 0) | ~self.mask[:, None].bool()
-        scores = scores.masked_fill(hidden[:, None], torch.finfo(scores.dtype).min)
-        made: torch.Tensor = layer(states, self.projected[i], scores)
+        scores = scores.masked_fill(seen.hidden, torch.finfo(scores.dtype).min)
+        made: torch.Tensor = layer(states, self.projected[2 * i], self.projected[2 * i + 1], scores)
         return made
 
     def then(self, later: Heard) -> _Hearing:
         more = self.ears.read(later)
-        projected = tuple(
-            (torch.cat([k, more_k], 2), torch.cat([v, more_v], 2))
-            for (k, v), (more_k, more_v) in zip(self.projected, more.projected, strict=True)
-        )
         return replace(
             self,
-            projected=projected,
+            projected=torch.cat([self.projected, more.projected], 3),
             ends=torch.cat([self.ends, more.ends], 1),
             mask=torch.cat([self.mask, more.mask], 1),
             is_read=torch.cat([self.is_read, more.is_read]),
@@ -261,11 +268,21 @@ class _Hearing:
     def rows(self, index: torch.Tensor) -> _Hearing:
         return replace(
             self,
-            projected=tuple((k[index], v[index]) for k, v in self.projected),
+            projected=self.projected[:, index],
             ends=self.ends[index],
             mask=self.mask[index],
             log_gate=None if self.log_gate is None else self.log_gate[index],
         )
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What some places see of what was heard."""
+
+    apart: torch.Tensor
+    """(n, length, heard) int64: bytes, at most the farthest that count."""
+    hidden: torch.Tensor
+    """(n, 1, length, heard) bool: said later, or padding."""
 
 
 class _GoingOn(Going):
@@ -320,13 +337,14 @@ def _attending(primary: Member, hearing: Sequence[_Hearing], ends: torch.Tensor)
     """While it is open, the primary's layers hear the peers."""
 
     cuts = hearing[0].ears.cuts if hearing else ()
+    seen = [one.seen_from(ends) for one in hearing]
 
     def at(i: int) -> Any:
         def hear(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
             states = args[0]
             made = states
-            for one in hearing:
-                made = made + one.at(i, states, ends)
+            for one, what in zip(hearing, seen, strict=True):
+                made = made + one.at(i, states, what)
             return (made, *args[1:])
 
         return hear

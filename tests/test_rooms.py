@@ -26,7 +26,8 @@ MODULES = [
 
 
 MADE_OF_TORCH = (
-    "experts.latent.net", "experts.latent.training", "eval.latent", "eval.benchmarks.latent",
+    "experts.latent.net", "experts.latent.training", "experts.scoring.pooling",
+    "experts.scoring.scorer", "experts.scoring.training", "eval.latent", "eval.benchmarks.latent",
 )  # fmt: skip
 """Whose classes are nets: nothing else imports them but inside of functions."""
 

@@ -92,6 +92,28 @@ def test_a_stream_ends_with_them(pool: dict[str, Expert], questions: list[Questi
     assert last.own_odds == pytest.approx(whole.own_odds, abs=1e-3)
 
 
+def test_a_fit_learns_what_they_are_worth(scorer: Path, tmp_path: Path) -> None:
+    """From the command line to the fitted state: recorded, fitted, and in the answer's trace."""
+    path, at = tmp_path / "conclave.yaml", ("--config", str(tmp_path / "conclave.yaml"))
+    prices = "prices: {input_usd_per_mtok: 1, output_usd_per_mtok: 1}"
+    own = f"folder: {FOLDER / 'units'}, scorer: {scorer}"
+    path.write_text(
+        f"data_dir: {tmp_path}\nexperts:\n  - {{kind: local, name: units, {own}, {prices}}}\n"
+    )
+    asked = lab_questions(5, "val", held_out_wording=False, seed=1)
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(f"{q.model_dump_json()}\n" for q in asked))
+    for command in (["record", str(questions)], ["fit"]):
+        run = typed(*command, *at)
+        assert run.returncode == 0, run.stderr
+    fitted = json.loads(next(tmp_path.rglob("fitted.json")).read_text())
+    *_, of_own_odds = fitted["confidence"]["units"]
+    assert of_own_odds > 0.1
+    run = typed("ask", "How many hours are 3 days?", "--json", *at)
+    assert run.returncode == 0, run.stderr
+    assert isinstance(json.loads(run.stdout)["calls"][0]["own_odds"], float)
+
+
 def test_it_is_of_one_model_alone(scorer: Path, tmp_path: Path) -> None:
     with pytest.raises(BadScorer, match="Train one for this model"):
         AnswerScorer.load(scorer, FOLDER / "words")

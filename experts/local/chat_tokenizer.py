@@ -72,6 +72,13 @@ class ChatTokenizer:
         encoded = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
         return encoded["input_ids"], encoded["offset_mapping"]
 
+    def ids_of_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of rendered texts: in one call, which many short ones take less long in."""
+        if not texts:
+            return []
+        ids: list[list[int]] = self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
+        return ids
+
     def id_of(self, token: str) -> int | None:
         """None where the vocabulary has no such token."""
         found: int | None = self._tokenizer.convert_tokens_to_ids(token)

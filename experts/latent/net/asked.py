@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 
@@ -21,14 +22,19 @@ class Asked:
     """(n, length) int64; slots hold the primary's slot token."""
     mask: torch.Tensor
     """(n, length) int64."""
-    ends: torch.Tensor
-    """(n, length) int64: where each token ends in the shared text. Slots lie behind the question,
-    a byte each, all peers' side by side; what follows lies behind the slots."""
+    ends_of_rows: Callable[[], list[list[int]]]
+    """What ``ends`` is made of: only a form that reads along asks, and it takes a while."""
     slots: torch.Tensor
     """(n, n_peers, n_used) int64: places of the slots in the row; as many as the longest answer of
     the batch needs, those of shorter ones masked."""
     n_tail: int
     """Places behind the slots: template marks, and an answer where there is one."""
+
+    @cached_property
+    def ends(self) -> torch.Tensor:
+        """(n, length) int64: where each token ends in the shared text. Slots lie behind the
+        question, a byte each, all peers' side by side; what follows lies behind the slots."""
+        return left_padded(self.ends_of_rows(), 0)[0].to(self.ids.device)
 
     @property
     def positions(self) -> torch.Tensor:
@@ -74,15 +80,18 @@ def ask(
     padded = [tail + [primary.slot_id] * (n_tail - len(tail)) for tail in tails]
     is_said = [[1] * len(tail) + [0] * (n_tail - len(tail)) for tail in tails]
     places = torch.arange(start, heads.shape[1]).view(1, n_peers, n_used)
-    ends = [
-        _ends(primary, prompt, n_peers, n_slots, n_used, answer, n_tail)
-        for prompt, answer in zip(prompts, said, strict=True)
-    ]
+
+    def ends() -> list[list[int]]:
+        return [
+            _ends(primary, prompt, n_peers, n_slots, n_used, answer, n_tail)
+            for prompt, answer in zip(prompts, said, strict=True)
+        ]
+
     device = primary.device
     return Asked(
         ids=torch.cat([heads, torch.tensor(padded)], 1).to(device),
         mask=torch.cat([mask, torch.tensor(is_said)], 1).to(device),
-        ends=left_padded(ends, 0)[0].to(device),
+        ends_of_rows=ends,
         slots=places.expand(len(prompts), -1, -1).to(device),
         n_tail=n_tail,
     )
@@ -94,8 +103,8 @@ def words_in_slots(
     """Words as a primary's tokens in its slots, and which slots they fill, (n, n_slots) int64 each;
     slot tokens behind what is shorter. The first slot is filled by what says nothing, too."""
     ids, mask = [], []
-    for text in words:
-        found, _ = primary.tokenizer.tokens_of(f" {primary.tokenizer.without_marks(text)}")
+    plain = [f" {primary.tokenizer.without_marks(text)}" for text in words]
+    for found in primary.tokenizer.ids_of_all(plain):
         n_used = min(max(1, len(found)), n_slots)
         ids.append((found + [primary.slot_id] * n_slots)[:n_slots])
         mask.append([1] * n_used + [0] * (n_slots - n_used))

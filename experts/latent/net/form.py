@@ -43,8 +43,7 @@ class Going:
         self._primary, self._cache = primary, cache
         self._mask = asked.mask
         self._positions = asked.positions[:, -1:]
-        self._starts = asked.ends[:, -1].tolist()
-        self._said: list[list[int]] = [[] for _ in self._starts]
+        self._said: list[list[int]] = [[] for _ in asked.ids]
 
     def step(self, ids: torch.Tensor) -> torch.Tensor:
         """Logits, (n, vocabulary), behind one more token of each row, (n,) int64."""
@@ -59,7 +58,6 @@ class Going:
         """Go on with these rows only."""
         self._cache.batch_select_indices(rows)
         self._mask, self._positions = self._mask[rows], self._positions[rows]
-        self._starts = [self._starts[i] for i in rows.tolist()]
         self._said = [self._said[i] for i in rows.tolist()]
 
     def _states(self, ids: torch.Tensor) -> torch.Tensor:

@@ -298,6 +298,7 @@ class _GoingOn(Going):
     ) -> None:
         super().__init__(primary, cache, asked)
         self._hearing, self._readers = list(hearing), list(readers)
+        self._starts = asked.ends[:, -1].tolist()
         self._texts = [""] * len(self._said)
         """What each row has said, as far as its characters are whole."""
         self._known: dict[tuple[str, str], list[int]] = {}
@@ -305,6 +306,7 @@ class _GoingOn(Going):
     def keep(self, rows: torch.Tensor) -> None:
         super().keep(rows)
         self._hearing = [h.rows(rows) for h in self._hearing]
+        self._starts = [self._starts[i] for i in rows.tolist()]
         self._texts = [self._texts[i] for i in rows.tolist()]
         for reader in self._readers:
             reader.keep(rows)

@@ -13,26 +13,21 @@ from pathlib import Path
 
 import numpy as np
 
-from eval.latent.accuracy import WAYS, latent_right, other_ways
-from eval.latent.lora import answers_with, train_adapters
+from eval.benchmarks.latent_parts import Part, What, evaluate
+from eval.latent.accuracy import WAYS
 from eval.statistics import Estimate, percentile_interval
 from experts.bundled import FOLDER, LATENT_MEMBERS
-from experts.lab.composites.questions import (
-    KINDS,
-    Kind,
-    LatentQuestion,
-    draw_questions,
-    training_questions,
-)
+from experts.lab.composites.questions import KINDS, Kind, training_questions
 from experts.latent.card import FormName
-from experts.latent.net.team import Team
 from experts.latent.plan import Control, TrainingPlan
 from experts.latent.training.examples import Example
 from experts.latent.training.heads import Job, Tell, train_heads
+from experts.side_by_side import side_by_side
 
 DEFAULT_FORM: FormName = "soft_prefix"
 CONTROLS: tuple[Control, ...] = ("shuffled", "zeroed")
 LORA = "lora"
+OTHERS = "others"
 FIRST_DRAW = 100
 """Draws of test questions; below it are seeds that were looked at while this was made."""
 Say = Callable[[str], None]
@@ -45,6 +40,11 @@ class Cells:
 
     shares: np.ndarray
     """(n training seeds, n draws); one row for ways that are not trained."""
+
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[float]]) -> Cells:
+        """A row a training seed."""
+        return cls(shares=np.array(rows))
 
     @property
     def estimate(self) -> Estimate:
@@ -61,6 +61,8 @@ class LatentReport:
     draws: tuple[int, ...]
     cells: Mapping[Kind, Mapping[str, Cells]]
     """By kind, then by way: forms, controls, baselines."""
+    own_skills: Mapping[str, tuple[Cells, Cells]]
+    """Of single steps that a member knows: the default form, and that member by itself."""
     n_parameters: Mapping[str, int]
     seconds: Mapping[str, float]
     """Of training a head."""
@@ -115,45 +117,46 @@ def run_accuracy(
     n: int,
     n_draws: int,
     n_questions: int,
+    n_jobs: int,
     say: Say,
 ) -> LatentReport:
-    """Every head on every draw, and the baselines beside them."""
+    """Every head on every draw, and adapters and the other ways beside them."""
     draws = tuple(range(FIRST_DRAW, FIRST_DRAW + n_draws))
-    drawn = {
-        (kind, draw): draw_questions(kind, "test", n, seed=draw) for kind in KINDS for draw in draws
-    }
-    found: dict[tuple[Kind, str], list[list[float]]] = {}
-    parameters: dict[str, int] = {}
-    seconds: dict[str, float] = {}
+
+    def part(what: What, seed: int, name: str, one: TrainingPlan) -> Part:
+        return Part(
+            what=what, head=heads[f"{name}-{seed}"], members=MEMBERS, plan=one, n=n, draws=draws,
+            n_questions=n_questions,
+        )  # fmt: skip
+
+    # The longest first.
+    parts = {f"{LORA}-{s}": part("lora", s, DEFAULT_FORM, replace(plan, seed=s)) for s in seeds}
+    parts[OTHERS] = part("others", seeds[0], DEFAULT_FORM, plan)
     for seed in seeds:
         for name, one in _plans(plan, forms, seed).items():
-            way = name.rsplit("-", 1)[0]
-            team = Team.load(heads[name], MEMBERS)
-            parameters[way] = team.n_parameters
-            seconds[way] = float(team.card.trained["seconds"])
-            say(f"evaluating {name}")
-            for kind in KINDS:
-                shares = [
-                    _share(latent_right(team, drawn[kind, d], control=one.control)) for d in draws
-                ]
-                found.setdefault((kind, way), []).append(shares)
-        say(f"training and evaluating {LORA}-{seed}")
-        for kind, rows in _lora_shares(heads, plan, seed, n_questions, drawn, draws).items():
-            found.setdefault((kind, LORA), []).append(rows)
-    say("evaluating baselines")
-    team = Team.load(heads[f"{DEFAULT_FORM}-{seeds[0]}"], MEMBERS)
+            parts[name] = part("head", seed, name.rsplit("-", 1)[0], one)
+    say(f"evaluating {len(parts)} parts")
+    found = side_by_side(evaluate, parts, n_jobs=n_jobs, report=lambda name, _: say(f"did {name}"))
+    ways = (*forms, *CONTROLS, LORA)
+    trained = {way: [found[f"{way}-{seed}"] for seed in seeds] for way in ways}
+    others, default = found[OTHERS], trained[DEFAULT_FORM]
+    cells: dict[Kind, dict[str, Cells]] = {}
     for kind in KINDS:
-        others = [other_ways(team, drawn[kind, d]) for d in draws]
-        for way in WAYS[1:]:
-            found[kind, way] = [[_share(o[way]) for o in others]]
-    names = dict.fromkeys(way for _, way in found)
+        cells[kind] = {
+            way: Cells.of([f.shares[kind, ""] for f in fs]) for way, fs in trained.items()
+        }
+        cells[kind] |= {way: Cells.of([others.shares[kind, way]]) for way in WAYS[1:]}
     return LatentReport(
         n=n,
         training_seeds=tuple(seeds),
         draws=draws,
-        cells={kind: {w: Cells(shares=np.array(found[kind, w])) for w in names} for kind in KINDS},
-        n_parameters=parameters,
-        seconds=seconds,
+        cells=cells,
+        own_skills={
+            m: (Cells.of([f.owned[m] for f in default]), Cells.of([others.owned[m]]))
+            for m in MEMBERS
+        },
+        n_parameters={way: fs[0].n_parameters for way, fs in trained.items()},
+        seconds={way: fs[0].seconds for way, fs in trained.items() if way != LORA},
     )
 
 
@@ -162,29 +165,3 @@ def _plans(plan: TrainingPlan, forms: Sequence[FormName], seed: int) -> dict[str
     for control in CONTROLS:
         plans[f"{control}-{seed}"] = replace(plan, form=DEFAULT_FORM, seed=seed, control=control)
     return plans
-
-
-def _lora_shares(
-    heads: Mapping[str, Path],
-    plan: TrainingPlan,
-    seed: int,
-    n_questions: int,
-    drawn: Mapping[tuple[Kind, int], Sequence[LatentQuestion]],
-    draws: Sequence[int],
-) -> dict[Kind, list[float]]:
-    team = Team.load(heads[f"{DEFAULT_FORM}-{seed}"], MEMBERS)
-    shown = training_questions(n_questions, seed=seed)
-    n_steps = plan.teach_steps // 4 + plan.joint_steps
-    adapters = train_adapters(team, shown, replace(plan, seed=seed), n_steps=n_steps)
-    shares: dict[Kind, list[float]] = {}
-    for kind in KINDS:
-        for draw in draws:
-            questions = drawn[kind, draw]
-            said = answers_with(team, adapters, questions)
-            right = [s == q.answer for s, q in zip(said, questions, strict=True)]
-            shares.setdefault(kind, []).append(_share(np.array(right)))
-    return shares
-
-
-def _share(right: np.ndarray) -> float:
-    return float(right.mean())

@@ -7,8 +7,9 @@ Texts are the same for all. A way is one answer of a fixed number of tokens to a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from experts.latent.net.prompts import Prompt
 from experts.latent.net.router import Route
 from experts.latent.net.team import Team
 from experts.latent.net.thoughts import Reader
-from experts.local.decode import ModelSteps
+from experts.local.decode import ModelSteps, Steps
 from experts.values import Message
 
 
@@ -48,7 +49,10 @@ class SpeedFigures:
     decode_ratio: Estimate
     """Tokens per second behind the first, of the primary's own."""
     tokens_ratio: Estimate
-    """Tokens per second of the whole, of primary and peers run separately on the same texts."""
+    """Tokens per second of the whole, of primary and peers run separately on the same texts: one
+    after the other says, each in its own tokens, what the primary says."""
+    tokens_ratio_by_count: Estimate
+    """The same beside peers that say no more tokens than the primary, however short theirs are."""
 
 
 def speeds(
@@ -68,7 +72,7 @@ def speeds(
     used = _used(team, route)
     t = {k: np.array([r[k] for r in rounds]) for k in rounds[0]}
     first, reading, own = t["latent first"], t["peers read"], t["own first"]
-    separately = own + t["own rest"] + t["peers along"]
+    alone = own + t["own rest"]
     return SpeedFigures(
         form=team.card.form,
         n_peers=len(route.peers),
@@ -82,7 +86,8 @@ def speeds(
         reading_s=_median(reading),
         added_to_first=_median((first - reading) / own - 1),
         decode_ratio=_median(t["own rest"] / t["latent rest"]),
-        tokens_ratio=_median(separately / (first + t["latent rest"])),
+        tokens_ratio=_median((alone + t["peers along"]) / (first + t["latent rest"])),
+        tokens_ratio_by_count=_median((alone + t["peers as many"]) / (first + t["latent rest"])),
     )
 
 
@@ -109,45 +114,59 @@ def _ways(
     primary = team.members[route.primary]
     peers = [team.members[p] for p in route.peers]
 
-    def latent() -> dict[str, float]:
-        return _decoded(lambda: team.steps(route, prompts), n_rows, n_tokens)
+    latent = partial(team.steps, route, prompts)
+    said = primary.tokenizer.decode(_greedy(latent(), n_tokens))
+    n_along = {p.name: max(1, len(p.tokenizer.tokens_of(said)[0])) for p in peers}
 
-    def own() -> dict[str, float]:
-        ids = [p.ids for p in prompts[route.primary]]
-        return _decoded(
-            lambda: ModelSteps(primary.model, ids, pad_id=primary.slot_id), n_rows, n_tokens
-        )
+    def plain(member: Member) -> ModelSteps:
+        ids = [p.ids for p in prompts[member.name]]
+        return ModelSteps(member.model, ids, pad_id=member.slot_id)
 
     def reading() -> dict[str, float]:
         started = time.perf_counter()
         for peer in peers:
             Reader(peer, prompts[peer.name]).think(team.card.n_slots)
-        read = time.perf_counter() - started
-        return {"read": read, "along": sum(_read_text(p, prompts[p.name], n_tokens) for p in peers)}
+        took = {"read": time.perf_counter() - started, "along": 0.0, "as many": 0.0}
+        for peer in peers:
+            n = n_along[peer.name]
+            at = _token_times(partial(plain, peer), max(n, n_tokens))
+            took["along"] += at[n - 1]
+            took["as many"] += at[n_tokens - 1]
+        return took
 
-    return {"latent": latent, "own": own, "peers": reading}
+    def speaking(begin: Callable[[], Steps]) -> dict[str, float]:
+        at = _token_times(begin, n_tokens)
+        return {"first": at[0], "rest": at[-1] - at[0]}
+
+    return {
+        "latent": lambda: speaking(latent),
+        "own": lambda: speaking(partial(plain, primary)),
+        "peers": reading,
+    }
 
 
 @torch.inference_mode()
-def _decoded(begin: Callable[[], object], n_rows: int, n_tokens: int) -> dict[str, float]:
+def _token_times(begin: Callable[[], Steps], n_tokens: int) -> list[float]:
+    """Seconds until each token of a batch is there."""
     started = time.perf_counter()
     steps = begin()
-    logits = steps.first()  # type: ignore[attr-defined]
-    first = time.perf_counter() - started
+    logits = steps.first()
+    at = [time.perf_counter() - started]
     for _ in range(n_tokens - 1):
-        logits = steps.next(logits.argmax(-1))  # type: ignore[attr-defined]
-    return {"first": first, "rest": time.perf_counter() - started - first}
+        logits = steps.next(logits.argmax(-1))
+        at.append(time.perf_counter() - started)
+    return at
 
 
 @torch.inference_mode()
-def _read_text(peer: Member, prompts: Sequence[Prompt], n_tokens: int) -> float:
-    """Seconds of a peer that is run by itself on the same text: it reads the prompt and says as
-    many tokens as the primary."""
-    ids = [p.ids for p in prompts]
-    took = _decoded(
-        lambda: ModelSteps(peer.model, ids, pad_id=peer.slot_id), len(prompts), n_tokens
-    )
-    return took["first"] + took["rest"]
+def _greedy(steps: Steps, n_tokens: int) -> list[int]:
+    """What the first row says, end tokens and all."""
+    chosen = steps.first().argmax(-1)
+    said = [int(chosen[0])]
+    for _ in range(n_tokens - 1):
+        chosen = steps.next(chosen).argmax(-1)
+        said.append(int(chosen[0]))
+    return said
 
 
 def _used(team: Team, route: Route) -> list[torch.nn.Parameter]:

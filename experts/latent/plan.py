@@ -38,6 +38,8 @@ class TrainingPlan:
     """Of questions, those that every route tried does worst on: their best route is chance."""
     odd_route_nats: float = 1.0
     """How much better a route has to be than the one that other questions would have one expect."""
+    rare_word_share: float = 0.002
+    """Words of fewer than this share of the questions are nothing to the router."""
     route_steps: int = 800
     peer_cost_nats: float = 0.3
     """What a peer must better the right answer's log-probability by to be worth asking."""

@@ -107,6 +107,7 @@ def test_the_benchmark_ends_in_one_line_of_json(plan: Path, tmp_path: Path) -> N
     ways = told["accuracy"]["right"]["entities"]
     assert {"soft_prefix", "cache_fusion", "interaction", "shuffled", "zeroed", "lora"} < set(ways)
     assert ways["two calls"]["value"] > 0.5
+    assert set(told["accuracy"]["own_skills"]) == {"people", "guilds", "sums"}
     assert {row["form"] for row in told["speed"]} == {"soft_prefix", "cache_fusion", "interaction"}
     assert not told["goals"]["held-out entities, over controls"]
     assert set(told["answering_s"]["entities"]) == {"latent", "two calls", "one call"}

@@ -31,6 +31,10 @@ from experts.latent.net.thoughts import Heard, Reader, Thought
 
 _N_DISTANCES = 18
 """Bytes between a position and what it attends to; all that is farther is as far as the last."""
+_ANSWER, _READ, _NOTHING, _UNSEEN = 0, _N_DISTANCES, 2 * _N_DISTANCES, 2 * _N_DISTANCES + 1
+"""Where the scores of ``_Attention.known`` begin."""
+_NEVER = 1 << 40
+_PARTS = ("weight", "bias")
 
 
 class Interaction(Form):
@@ -44,7 +48,7 @@ class Interaction(Form):
         widths: Mapping[str, int],
         *,
         depths: Mapping[str, int],
-        n_stacks: int = 4,
+        n_stacks: int = 2,
         inner: int = 128,
         wide: int = 192,
     ) -> None:
@@ -123,15 +127,17 @@ def cuts_of(depth: int, n_stacks: int) -> tuple[int, ...]:
 
 
 class _Adapter(nn.Module):
+    """A net of one hidden layer; ``out`` is applied together with what comes behind it."""
+
     def __init__(self, width: int, wide: int, inner: int) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.into = nn.Linear(width, wide)
         self.out = nn.Linear(wide, inner)
 
-    def forward(self, states: torch.Tensor) -> torch.Tensor:
-        made: torch.Tensor = self.out(nn.functional.gelu(self.into(self.norm(states))))
-        return made
+    def forward(self, states: torch.Tensor, behind: _Linear) -> torch.Tensor:
+        made: torch.Tensor = nn.functional.gelu(self.into(self.norm(states)))
+        return nn.functional.linear(made, behind.weight, behind.bias)
 
 
 class _Adapters(nn.Module):
@@ -163,28 +169,34 @@ class _Attention(nn.Module):
         self.read = nn.Parameter(torch.full((n_heads,), -5.0))
 
     def forward(
-        self,
-        states: torch.Tensor,
-        keys: torch.Tensor,
-        values: torch.Tensor,
-        scores: torch.Tensor,
+        self, states: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, known: torch.Tensor
     ) -> torch.Tensor:
         """What is added to ``states``, (n, length, width). keys, values: (n, n_heads, heard, inner
-        / n_heads). scores: what is known of each pair of places beforehand, (n, n_heads, length,
-        heard), with the lowest of numbers where one is not seen."""
+        / n_heads). known: what is known of each pair of places beforehand, (n, n_heads, length,
+        heard)."""
         query = self.query(self.norm(states))
         query = query.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-        found = query @ keys.transpose(-1, -2) / query.shape[-1] ** 0.5
-        nothing = found.new_zeros(*found.shape[:3], 1)
-        weights = torch.cat([found + scores, nothing], -1).softmax(-1)[..., :-1]
-        made: torch.Tensor = self.out((weights @ values).transpose(1, 2).flatten(2))
+        heard = nn.functional.scaled_dot_product_attention(query, keys, values, attn_mask=known)
+        made: torch.Tensor = self.out(heard.transpose(1, 2).flatten(2))
         return made
 
-    def known(self, apart: torch.Tensor, is_read: torch.Tensor) -> torch.Tensor:
-        """Scores before anything is compared, (n, n_heads, length, heard), of distances in bytes,
-        (n, length, heard), and of what is no answer, (heard,) bool."""
-        near = self.near[:, apart].transpose(0, 1)
-        return near + self.read[:, None, None] * is_read
+    def known(self) -> torch.Tensor:
+        """Scores before anything is compared, (n_heads, places): by distance of the answer, by
+        distance of what was read, of nothing, of what is not seen."""
+        read = self.near + self.read[:, None]
+        nothing = self.near.new_zeros(self.n_heads, 1)
+        unseen = torch.full_like(nothing, torch.finfo(nothing.dtype).min)
+        return torch.cat([self.near, read, nothing, unseen], 1)
+
+
+@dataclass(frozen=True)
+class _Linear:
+    weight: torch.Tensor
+    bias: torch.Tensor
+
+    def behind(self, first: nn.Linear) -> _Linear:
+        """Both as one: at each token it is calls that cost, not numbers."""
+        return _Linear(self.weight @ first.weight, self.weight @ first.bias + self.bias)
 
 
 @dataclass(frozen=True)
@@ -194,35 +206,51 @@ class _Ears:
     cuts: tuple[int, ...]
     adapters: _Adapters
     layers: nn.ModuleList
-    weight: torch.Tensor
-    bias: torch.Tensor
-    """That make keys and values for all layers at once, (2 * layers * inner, inner) and (2 * layers
-    * inner,): at each token it is calls that cost, not numbers."""
+    of_answer: _Linear
+    """What makes keys and values of an adapter's inner layer, for all layers at once: (2 * layers *
+    inner, wide)."""
+    of_read: _Linear
+    known: tuple[torch.Tensor, ...]
+    """Of each layer."""
 
     @classmethod
     def of(cls, cuts: tuple[int, ...], adapters: _Adapters, layers: nn.ModuleList) -> _Ears:
         each = [m for layer in layers for m in (layer.key, layer.value)]
-        weight, bias = (torch.cat([getattr(m, name) for m in each]) for name in ("weight", "bias"))
-        return cls(cuts, adapters, layers, weight, bias)
+        linear = _Linear(*(torch.cat([getattr(m, name) for m in each]) for name in _PARTS))
+        answer, read = adapters.answer.out, adapters.read.out
+        known = tuple(cast(_Attention, layer).known() for layer in layers)
+        return cls(cuts, adapters, layers, linear.behind(answer), linear.behind(read), known)
 
     def hear(self, thought: Thought, log_gate: torch.Tensor | None) -> _Hearing:
-        heard = self._hearing(thought.answer, log_gate, is_read=False)
+        made = self.adapters.answer(thought.answer.states, self.of_answer)
+        # Attending to nothing is a choice like others: a key and a value of zeros.
+        made = nn.functional.pad(made, (0, 0, 1, 0))
+        ends, mask = (
+            nn.functional.pad(x, (1, 0)) for x in (thought.answer.ends, thought.answer.mask)
+        )
+        heard = self._hearing(made, ends, mask, _ANSWER, log_gate)
         for read in (thought.prompt, thought.along):
             if read is not None:
                 heard = heard.then(read)
         return heard
 
     def read(self, heard: Heard) -> _Hearing:
-        return self._hearing(heard, None, is_read=True)
+        made = self.adapters.read(heard.states, self.of_read)
+        return self._hearing(made, heard.ends, heard.mask, _READ, None)
 
-    def _hearing(self, heard: Heard, log_gate: torch.Tensor | None, *, is_read: bool) -> _Hearing:
-        adapter = self.adapters.read if is_read else self.adapters.answer
-        made = nn.functional.linear(adapter(heard.states), self.weight, self.bias)
+    def _hearing(
+        self,
+        made: torch.Tensor,
+        ends: torch.Tensor,
+        mask: torch.Tensor,
+        first: int,
+        log_gate: torch.Tensor | None,
+    ) -> _Hearing:
         n_heads = cast(_Attention, self.layers[0]).n_heads
         by_head = made.reshape(*made.shape[:2], 2 * len(self.layers), n_heads, -1)
-        projected = by_head.permute(2, 0, 3, 1, 4)
-        kind = torch.full(heard.ends.shape[1:], is_read, device=heard.ends.device)
-        return _Hearing(self, projected, heard.ends, heard.mask, kind, log_gate)
+        ends = ends.masked_fill(mask == 0, _NEVER)
+        kind = torch.full(ends.shape[1:], first, device=ends.device)
+        return _Hearing(self, by_head.permute(2, 0, 3, 1, 4), ends, kind, log_gate)
 
 
 @dataclass(frozen=True)
@@ -234,25 +262,28 @@ class _Hearing:
     """Keys and values of each cut, (2 * cuts, n, n_heads, heard, inner / n_heads): one tensor to
     append to, of which each attention takes whole blocks."""
     ends: torch.Tensor
-    mask: torch.Tensor
-    is_read: torch.Tensor
-    """(heard,) bool: not of its answer."""
+    """(n, heard) int64; of padding, later than all that is ever said."""
+    first: torch.Tensor
+    """(heard,) int64: where the scores of each kind begin. The first place is nothing."""
     log_gate: torch.Tensor | None
 
-    def seen_from(self, ends: torch.Tensor) -> _Seen:
-        """By states that end at these bytes, (n, length)."""
+    def seen_from(self, ends: torch.Tensor) -> torch.Tensor:
+        """By states that end at these bytes, (n, length): which score each pair of places has, (n,
+        length, heard) int64."""
         apart = ends[:, :, None] - self.ends[:, None]
-        hidden = (apart < 0) | ~self.mask[:, None].bool()
-        return _Seen(apart.clamp(0, _N_DISTANCES - 1), hidden[:, None])
+        known = torch.where(apart < 0, _UNSEEN, apart.clamp(max=_N_DISTANCES - 1) + self.first)
+        known[..., 0] = _NOTHING
+        return known
 
-    def at(self, i: int, states: torch.Tensor, seen: _Seen) -> torch.Tensor:
+    def at(self, i: int, states: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
         """What the i-th cut adds to states."""
         layer = cast(_Attention, self.ears.layers[i])
-        scores = layer.known(seen.apart, self.is_read)
+        known = self.ears.known[i][:, seen].transpose(0, 1)
         if self.log_gate is not None:
-            scores = scores + self.log_gate[:, None, None, None]
-        scores = scores.masked_fill(seen.hidden, torch.finfo(scores.dtype).min)
-        made: torch.Tensor = layer(states, self.projected[2 * i], self.projected[2 * i + 1], scores)
+            # Nothing is not gated: a softmax does not feel what all scores gain.
+            gates = self.log_gate[:, None, None, None].expand(*known.shape[:3], seen.shape[2] - 1)
+            known = known + nn.functional.pad(gates, (1, 0))
+        made: torch.Tensor = layer(states, self.projected[2 * i], self.projected[2 * i + 1], known)
         return made
 
     def then(self, later: Heard) -> _Hearing:
@@ -261,8 +292,7 @@ class _Hearing:
             self,
             projected=torch.cat([self.projected, more.projected], 3),
             ends=torch.cat([self.ends, more.ends], 1),
-            mask=torch.cat([self.mask, more.mask], 1),
-            is_read=torch.cat([self.is_read, more.is_read]),
+            first=torch.cat([self.first, more.first]),
         )
 
     def rows(self, index: torch.Tensor) -> _Hearing:
@@ -270,19 +300,8 @@ class _Hearing:
             self,
             projected=self.projected[:, index],
             ends=self.ends[index],
-            mask=self.mask[index],
             log_gate=None if self.log_gate is None else self.log_gate[index],
         )
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What some places see of what was heard."""
-
-    apart: torch.Tensor
-    """(n, length, heard) int64: bytes, at most the farthest that count."""
-    hidden: torch.Tensor
-    """(n, 1, length, heard) bool: said later, or padding."""
 
 
 class _GoingOn(Going):

@@ -9,6 +9,7 @@ chooses the first member and no peers: the head is then that member, to the last
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,19 +38,27 @@ class Router(nn.Module):
     def __init__(self, members: Sequence[str], top_k: int) -> None:
         """top_k: most peers that are asked at once."""
         super().__init__()
+        self.heard: torch.Tensor
         self.members, self.top_k = tuple(members), top_k
         n = len(self.members)
         self.speak = nn.EmbeddingBag(N_BUCKETS, n, mode="sum")
         self.ask = nn.EmbeddingBag(N_BUCKETS, n * n, mode="sum")
         self.speak_bias = nn.Parameter(-torch.arange(n).float() * 1e-3)
         self.ask_bias = nn.Parameter(torch.full((n * n,), _CLOSED))
+        self.register_buffer("heard", torch.ones(N_BUCKETS))
         nn.init.zeros_(self.speak.weight)
         nn.init.zeros_(self.ask.weight)
 
-    def open(self) -> None:
-        """Begin to train: each gate at even odds."""
-        with torch.no_grad():
-            self.ask_bias.zero_()
+    @torch.no_grad()
+    def open(self, texts: Sequence[str], rare_word_share: float) -> None:
+        """Begin to train on these texts: each gate at even odds, and deaf to words of fewer than
+        this share of them. Those are names, by which it would know each of these texts again, and
+        not what others like them ask."""
+        self.ask_bias.zero_()
+        counts = Counter(i for text in texts for i in set(features(text)))
+        least = rare_word_share * len(texts)
+        self.heard.zero_()
+        self.heard[[i for i, count in counts.items() if count >= least]] = 1.0
 
     def forward(self, texts: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of speaking, (n, members), and of the gates, (n, members as primary, members)."""
@@ -59,6 +68,7 @@ class Router(nn.Module):
         starts = torch.tensor([0, *map(len, found)], device=device).cumsum(0)[:-1]
         # Each text counts the same, however long it is.
         weights = torch.tensor([len(row) ** -0.5 for row in found for _ in row], device=device)
+        weights = weights * self.heard[ids]
         speak = self.speak(ids, starts, per_sample_weights=weights) + self.speak_bias
         ask = self.ask(ids, starts, per_sample_weights=weights) + self.ask_bias
         n = len(self.members)

@@ -91,10 +91,10 @@ class RouteSearch:
         """The team's router, fitted to the best routes of these rows; afterwards as it was."""
         router, plan = self._team.head.router, self._plan
         before = {k: v.clone() for k, v in router.state_dict().items()}
-        router.open()
         fitting = RouterFitting(
             router, self._examples, {row: self._best[row][1] for row in rows}, plan
         )
+        fitting.begin()
         optimizer = adam([{"params": list(router.parameters()), "lr": plan.router_rate}])
         for step in range(plan.route_steps):
             for group in optimizer.param_groups:

@@ -159,6 +159,10 @@ class RouterFitting:
         self._texts = [examples.examples[row].question for row in routes]
         self._routes = list(routes.values())
 
+    def begin(self) -> None:
+        """Of a router that was not trained on them before."""
+        self._router.open(self._texts, self._plan.rare_word_share)
+
     def loss(self, step: int) -> torch.Tensor:
         rng = Random(f"route/{self._plan.seed}/{step}")
         rows = [rng.randrange(len(self._texts)) for _ in range(_ROUTER_ROWS)]

@@ -65,10 +65,9 @@ def train(
     run.steps("teach", plan.teach_steps, run.form_optimizer(plan.teach_rate),
               lambda step: teaching_loss(team, examples, plan, step))  # fmt: skip
     routes = run.routes(examples)
-    router = team.head.router
+    fitting = RouterFitting(team.head.router, examples, routes, plan)
     if run.begins("route"):
-        router.open()
-    fitting = RouterFitting(router, examples, routes, plan)
+        fitting.begin()
     run.steps("route", plan.route_steps, run.router_optimizer(), fitting.loss)
     joint = JointTraining(team, examples, plan, routes)
     last = run.steps("joint", plan.joint_steps, run.joint_optimizer(), joint.loss)

@@ -11,6 +11,8 @@
     │   ├── UnknownDecision   feedback on what the ledger does not have
     │   ├── KeyReused         an idempotency key stands for another request already
     │   ├── LimitReached      the caller's own limits allow no call
+    │   ├── Forbidden         the caller's key is not for this
+    │   ├── OverBudget        the caller's key has not enough left
     │   ├── ContextTooLong    the conversation fits no expert that may answer it
     │   ├── RunBusy           another process works on that durable run
     │   ├── RunChanged        a durable run's strategy asks otherwise than it did when it began
@@ -87,6 +89,14 @@ class KeyReused(UserError):
 
 class LimitReached(UserError):
     """The caller's limits on dollars, calls or experts leave nobody to ask."""
+
+
+class Forbidden(UserError):
+    """The caller's key is good, and not for this."""
+
+
+class OverBudget(UserError):
+    """Whoever pays has not enough left, of dollars or of tokens a minute."""
 
 
 class ContextTooLong(UserError):

@@ -18,11 +18,15 @@ ErrorCode = Literal[
     "context_too_long",
     "refused",  # today and tomorrow: a content filter does not like it, or it asks for nonsense
     "timeout",
-    "over_limit",
+    "over_limit",  # of the request
+    "over_budget",  # of whoever pays
     "auth",  # a key or its account is refused: no call to this expert can succeed
     "unreachable",  # nobody listens there, or not under this model's name
     "failed",
 ]
+
+UNASKED: frozenset[ErrorCode] = frozenset({"over_limit", "over_budget"})
+"""Of calls that were never made."""
 
 
 def encodable(text: str) -> str:
@@ -123,6 +127,8 @@ class Query:
     sampling: Sampling = field(default_factory=Sampling)
     caller: str = ""
     """Whom fairness is owed to: a user, a tenant; empty where nobody said. It is not recorded."""
+    account: str = ""
+    """Who pays: the id of a virtual key; empty where nobody is asked for one."""
 
     @property
     def text(self) -> str:
@@ -163,6 +169,8 @@ class Call:
     """If this call succeeds its text is the answer, so its tokens may be shown as they come."""
     caller: str = ""
     """Whom fairness is owed to."""
+    account: str = ""
+    """Who pays."""
     stand_ins: tuple[StandIn, ...] = ()
     """Who else may answer it, by the caller's leave."""
 

@@ -10,10 +10,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from experts.errors import BadHead
 from experts.local.fingerprint import weights_fingerprint
+from experts.weights_file import fill, only
+
+if TYPE_CHECKING:
+    from torch import nn
 
 FormName = Literal["soft_prefix", "cache_fusion", "interaction"]
 FORMS: tuple[FormName, ...] = get_args(FormName)
@@ -58,15 +62,21 @@ class HeadCard:
         text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
         (folder / CARD_FILE).write_text(f"{text}\n", encoding="utf-8")
 
-    def check(self, fingerprints: Mapping[str, str]) -> None:
-        """That these are the models that it fits, by name. Raises BadHead."""
+    def check(self, folders: Mapping[str, Path]) -> None:
+        """That these hold the models that it fits, by name. Raises BadHead."""
         for member in self.members:
-            found = fingerprints.get(member.name)
-            if found is None:
+            folder = folders.get(member.name)
+            if folder is None:
                 raise BadHead(
                     f"The head was trained with {member.name!r}, which is not among the members "
-                    f"here: {', '.join(fingerprints) or 'none'}. Name a folder for it."
+                    f"here: {', '.join(folders) or 'none'}. Name a folder for it."
                 )
+            if not any(folder.glob("*.safetensors")):
+                raise BadHead(
+                    f"The folder of {member.name!r} holds no model (*.safetensors), or is not "
+                    f"there: {folder}."
+                )
+            found = weights_fingerprint(folder)
             if found != member.weights:
                 raise BadHead(
                     f"The head was trained with another {member.name!r}: its weights are "
@@ -91,17 +101,30 @@ def read_card(folder: Path) -> HeadCard:
     path = folder / CARD_FILE
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
-        members = tuple(MemberCard(**m) for m in told.pop("members"))
-        card = HeadCard(members=members, **told)
+        members = tuple(MemberCard(**only(m, MemberCard)) for m in only(told, HeadCard)["members"])
+        card = HeadCard(**{**told, "members": members})
     except FileNotFoundError:
         raise BadHead(
             f"{folder} has no {CARD_FILE}: it is not a head. `conclave latent train` makes one."
         ) from None
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError) as error:
         raise BadHead(f"{path} is not a head's card: {error}") from None
     if card.form not in FORMS:
         raise BadHead(f"{path}: unknown form {card.form!r}; known: {', '.join(FORMS)}.")
+    for name in ("n_slots", "top_k"):
+        if not isinstance(value := getattr(card, name), int) or value < 1:
+            raise BadHead(f"{path}: {name} is {value!r}; it is a number from 1.")
     return card
+
+
+def fill_head(head: nn.Module, folder: Path, *, device: str = "cpu") -> None:
+    """Trained weights. Raises BadHead for those of another head, and for a broken file."""
+    try:
+        fill(head, folder / WEIGHTS_FILE, device=device)
+    except ValueError as error:
+        raise BadHead(
+            f"{error} Copy the head's folder again, whole, or train it anew: conclave latent train."
+        ) from None
 
 
 def card_of(

@@ -10,6 +10,7 @@ from pathlib import Path
 from experts.bundled import FOLDER as MEMBERS_FOLDER
 from experts.bundled import LATENT_MEMBERS, bundled_cards
 from experts.cards import ExpertCard, Prices
+from experts.errors import BadHead
 from experts.latent.brain import LatentBrain
 from experts.latent.card import HeadCard, read_card, read_card_for_engines
 from experts.latent.wire import EngineUrls, SoftPrefixWire
@@ -37,7 +38,7 @@ def latent_expert(
     Raises BadHead for a head that is none, or that was trained with other models.
     """
     card = read_card(head)
-    card.check({m: weights_fingerprint(folder) for m, folder in folders.items()})
+    card.check(folders)
     brain = LatentBrain(head, folders, prices, device=device)
     described = description or f"{', '.join(card.names)} answering as one ({card.form})"
     bound = _together([prices[m] for m in card.names])
@@ -82,7 +83,12 @@ def latent_expert_on_engines(
     if head is None:
         head, folders = BUNDLED_HEAD, {m: MEMBERS_FOLDER / m for m in LATENT_MEMBERS}
     card = read_card_for_engines(head)
-    card.check({m: weights_fingerprint(folder) for m, folder in folders.items()})
+    card.check(folders)
+    if unknown := urls.keys() - set(card.names):
+        raise BadHead(
+            f"{min(unknown)!r} is not a member of the head, so no engine can run it. Its members "
+            f"are {', '.join(card.names)}."
+        )
     described = description or f"{', '.join(card.names)} answering as one, on engines"
     return RemoteExpert(
         _card(name, described, card, head, folders, prices, modes),

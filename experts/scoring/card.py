@@ -10,6 +10,7 @@ from typing import Any
 
 from experts.errors import BadScorer
 from experts.local.fingerprint import weights_fingerprint
+from experts.weights_file import only
 
 CARD_FILE, WEIGHTS_FILE = "scorer.json", "scorer.safetensors"
 
@@ -33,7 +34,8 @@ def read_scorer_card(folder: Path, model_folder: Path) -> ScorerCard:
     """Raises BadScorer for a folder that holds no scorer, or that of another model."""
     path = folder / CARD_FILE
     try:
-        card = ScorerCard(**json.loads(path.read_text(encoding="utf-8")))
+        told = json.loads(path.read_text(encoding="utf-8"))
+        card = ScorerCard(**only(told, ScorerCard))
     except FileNotFoundError:
         raise BadScorer(
             f"{folder} has no {CARD_FILE}: it is not a scorer. `conclave latent scorer` trains one."

@@ -15,6 +15,7 @@ from experts.errors import BadScorer
 from experts.local.decode import Token
 from experts.scoring.card import WEIGHTS_FILE, ScorerCard, read_scorer_card
 from experts.scoring.pooling import N_NUMBERS, Pool, listening, n_features
+from experts.weights_file import fill
 
 _N_HIDDEN, _DROPOUT = 32, 0.3
 _MOST_ODDS = 8.0
@@ -57,15 +58,12 @@ class AnswerScorer:
     @classmethod
     def load(cls, folder: Path, model_folder: Path) -> AnswerScorer:
         """Raises BadScorer for a folder that holds none, or the scorer of another model."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         card = read_scorer_card(folder, model_folder)
         net = ScorerNet(card.width)
         try:
-            net.load_state_dict(load_file(folder / WEIGHTS_FILE))
-        except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-            raise BadScorer(f"{folder / WEIGHTS_FILE}: {error}") from None
+            fill(net, folder / WEIGHTS_FILE)
+        except ValueError as error:
+            raise BadScorer(f"{error} Train it anew: conclave latent scorer.") from None
         return cls(card, net)
 
     def save(self, folder: Path) -> None:

@@ -130,6 +130,7 @@ def _call(spec: ToolSpec, query: Query, tool_call: ToolCall, sample: int) -> Cal
         prompt=prompt_digest((message,)),
         timeout_s=query.limits.timeout_s,
         caller=query.caller,
+        account=query.account,
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from experts.errors import BadHead, BadModel
 from experts.latent import BLANK
-from experts.latent.card import WEIGHTS_FILE, read_card_for_engines
+from experts.latent.card import fill_head, read_card_for_engines
 from experts.latent.net.asked import ask
 from experts.latent.net.member import slot_id_of
 from experts.latent.net.prompts import Prompt, prompt_of
@@ -20,7 +20,6 @@ from experts.latent.net.soft_tokens import SoftTokens, soft_tokens
 from experts.latent.net.team import Head, asked_text, router_of, soft_prefix_of
 from experts.latent.net.thoughts import Thought, heard_answer, slots_used
 from experts.local.chat_tokenizer import ChatTokenizer
-from experts.local.fingerprint import weights_fingerprint
 from experts.values import Message
 
 _TABLES = ("model.embed_tokens.weight", "embed_tokens.weight", "transformer.wte.weight")
@@ -56,13 +55,11 @@ class TableTeam:
 
     def __init__(self, head: Path, folders: Mapping[str, Path]) -> None:
         """Raises BadHead for a head of another form, or of other models."""
-        from safetensors.torch import load_file
-
         self.card = read_card_for_engines(head)
-        self.card.check({name: weights_fingerprint(folder) for name, folder in folders.items()})
+        self.card.check(folders)
         self.members = {name: TableMember(name, folders[name]) for name in self.card.names}
         self._form, self._router = soft_prefix_of(self.card), router_of(self.card)
-        Head(self._form, self._router).load_state_dict(load_file(head / WEIGHTS_FILE))
+        fill_head(Head(self._form, self._router), head)
 
     def route(self, messages: Sequence[Message]) -> Route:
         text = asked_text(messages, self.members[self.card.names[0]].tokenizer)

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
-from experts.errors import BadHead
-from experts.latent.card import WEIGHTS_FILE, HeadCard, read_card
+from experts.latent.card import WEIGHTS_FILE, HeadCard, fill_head, read_card
 from experts.latent.net.asked import ask, pieces_of
 from experts.latent.net.cache_fusion import CacheFusion
 from experts.latent.net.form import Form, Link, Thoughts
@@ -23,7 +22,6 @@ from experts.latent.net.router import Route, Router
 from experts.latent.net.soft_prefix import SoftPrefix
 from experts.latent.net.thoughts import Reader, slots_used
 from experts.local.chat_tokenizer import ChatTokenizer
-from experts.local.fingerprint import weights_fingerprint
 from experts.values import Message
 
 Alter = Callable[[Thoughts], Thoughts]
@@ -53,17 +51,11 @@ class Team:
     def load(cls, head: Path, folders: Mapping[str, Path], *, device: str = "cpu") -> Team:
         """Raises BadHead for a head that is none or fits other models, BadModel for a member that
         is none."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
         card = read_card(head)
-        card.check({name: weights_fingerprint(folder) for name, folder in folders.items()})
+        card.check(folders)
         members = {name: Member.load(name, folders[name], device=device) for name in card.names}
         team = cls(card, members)
-        try:
-            team.head.load_state_dict(load_file(head / WEIGHTS_FILE, device=device))
-        except (OSError, RuntimeError, ValueError, SafetensorError) as error:
-            raise BadHead(f"{head / WEIGHTS_FILE}: {error}") from None
+        fill_head(team.head, head, device=device)
         team.head.eval()
         return team
 

@@ -160,6 +160,12 @@ def test_engines_that_are_not_there_are_named() -> None:
     assert completion.cost_usd == 0
 
 
+def test_an_engine_for_nobody_is_refused() -> None:
+    prices = Prices(input_usd_per_mtok=1.0, output_usd_per_mtok=4.0)
+    with pytest.raises(BadHead, match="'nobody' is not a member of the head"):
+        latent_expert_on_engines("together", None, {}, {"nobody": EngineUrls(model="x")}, prices)
+
+
 def test_a_brain_is_made_without_reading_weights() -> None:
     LatentBrain(BUNDLED_HEAD, FOLDERS, PRICES)
     with pytest.raises(BadHead):

@@ -124,7 +124,12 @@ def test_what_is_no_head_is_said_to_be_none(tmp_path: Path) -> None:
     (tmp_path / "head.json").write_text(json.dumps({**told, "form": "telepathy"}))
     with pytest.raises(BadHead, match="unknown form 'telepathy'"):
         read_card(tmp_path)
+    (tmp_path / "head.json").write_text(json.dumps({**told, "n_slots": "twelve"}))
+    with pytest.raises(BadHead, match="n_slots is 'twelve'"):
+        read_card(tmp_path)
     card.save(tmp_path)
     (tmp_path / WEIGHTS_FILE).write_bytes(b"no tensors")
-    with pytest.raises(BadHead, match=r"head\.safetensors"):
+    with pytest.raises(BadHead, match=r"head\.safetensors is not whole"):
         Team.load(tmp_path, FOLDERS)
+    with pytest.raises(BadHead, match="'sums' holds no model"):
+        card.check({**FOLDERS, "sums": tmp_path / "nothing"})

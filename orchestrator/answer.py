@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from experts.values import Arm, Completion, ToolCall
+from experts.values import UNASKED, Arm, Completion, ToolCall
 
 if TYPE_CHECKING:
     from orchestrator.decision import Decision
@@ -30,6 +30,8 @@ class Answer:
     """Nothing was answered: the query belongs to the owner's fallback."""
     broken_off: str | None = None
     """Why the text ends before its end; None when it is whole."""
+    over_budget: bool = False
+    """Whoever pays had not enough left for a call."""
     notes: tuple[str, ...] = ()
     """What a reader of the answer should know: experts that failed, limits that were hit."""
     decision: Decision | None = None
@@ -57,18 +59,19 @@ class Answer:
         if all(c.ok and c.stood_in_for is None for c in completions):  # most: nothing to tell
             own = self.notes if completions or self.abstained else ()
             return replace(self, completions=completions, notes=tuple(dict.fromkeys(own)))
-        made = tuple(c for c in completions if c.error_code != "over_limit")
+        made = tuple(c for c in completions if c.error_code not in UNASKED)
         failures = [f"{c.call.arm} failed: {c.error}" for c in made if not c.ok]
         stand_ins = [
             f"{c.call.arm} stood in for {c.stood_in_for}, which was not loaded"
             for c in made
             if c.stood_in_for
         ]
-        limits = [str(c.error) for c in completions if c.error_code == "over_limit"]
+        limits = [str(c.error) for c in completions if c.error_code in UNASKED]
         # They speak of experts that were asked, or of why none was.
         own = self.notes if made or self.abstained else ()
         notes = tuple(dict.fromkeys((*own, *stand_ins, *failures, *limits)))
-        return replace(self, completions=made, notes=notes)
+        over_budget = any(c.error_code == "over_budget" for c in completions)
+        return replace(self, completions=made, notes=notes, over_budget=over_budget)
 
 
 def no_answer(note: str, *, abstained: bool = False) -> Answer:

@@ -27,6 +27,7 @@ from orchestrator.decision import Decision, Result
 from orchestrator.drivers.calling import Recorder
 from orchestrator.drivers.live import OnAsked, run_live, stream_live
 from orchestrator.drivers.run import Recall, Run
+from orchestrator.drivers.till import NO_TILL, Till
 from orchestrator.drivers.wave import Helping, MayAsk, run_waves
 from orchestrator.fitted import Fitted
 from orchestrator.intake import Intake
@@ -77,6 +78,8 @@ class Conclave:
         self.policies, self.host_usd_per_s = policies, host_usd_per_s
         self.pool = Pool.of(experts.values())
         self._versions = self.pool.versions
+        self.till: Till = NO_TILL
+        """Whoever pays; a door that knows accounts puts its own here."""
         self.conversations = Conversations()
         self.explorer = Explorer(exploration or ExplorationSettings(), ledger, self.pool)
         self.knowledge = Knowledge(
@@ -205,7 +208,7 @@ class Conclave:
             to_ledger(completions)
             on_calls(completions)
 
-        answer = await run_live(run, self.experts, record, on_asked=on_asked)
+        answer = await run_live(run, self.experts, record, on_asked=on_asked, till=self.till)
         return self._closed(decision, answer, started)
 
     async def stream(
@@ -218,7 +221,7 @@ class Conclave:
             self._route_to_answer, query, target, source, recalls_since_s
         )
         run = self.run_of(decision, self._recall([query], recalls_since_s))
-        pieces = stream_live(run, self.experts, self._recorder(decision))
+        pieces = stream_live(run, self.experts, self._recorder(decision), till=self.till)
         async with aclosing(pieces) as stream:
             async for piece in stream:
                 if isinstance(piece, Answer):
@@ -301,7 +304,9 @@ class Conclave:
             self._record(completions, decision_of)
             on_calls(completions)
 
-        runs = run_waves(more, self.experts, record, in_flight=in_flight, may_ask=may_ask)
+        runs = run_waves(
+            more, self.experts, record, in_flight=in_flight, may_ask=may_ask, till=self.till
+        )
         async with aclosing(runs):
             async for answered in runs:
                 results = []
@@ -339,6 +344,8 @@ class Conclave:
         if may_explore and self.decider.may_explore(target):
             decisions = [self.explorer.considered(d) for d in decisions]
         self.ledger.add_decisions(queries, [decision_row(d) for d in decisions], source=source)
+        for decision in decisions:
+            self.till.charge(decision.query.account, decision.router_cost_usd)
         return decisions
 
     def run_of(

@@ -125,4 +125,5 @@ def put(
         purpose=purpose,
         timeout_s=query.limits.timeout_s,
         caller=query.caller,
+        account=query.account,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from experts.errors import ContextTooLong, ExpertFailure, LimitReached, UserError
+from experts.errors import ContextTooLong, ExpertFailure, LimitReached, OverBudget, UserError
 from orchestrator.answer import Answer
 
 
@@ -11,6 +11,8 @@ def raise_if_failed(answer: Answer) -> None:
     if answer.succeeded or answer.abstained:
         return
     errors = [c for c in answer.completions if not c.ok]
+    if answer.over_budget:
+        raise OverBudget("; ".join(answer.notes))
     if not errors:
         raise LimitReached(
             f"Nobody could be asked: {'; '.join(answer.notes)}. Raise the limit, or leave it out."

@@ -30,6 +30,7 @@ class Wishes:
     timeout_s: float | None = None
     experts: Iterable[str] | None = None
     caller: str = ""
+    account: str = ""
 
 
 NO_WISHES = Wishes()
@@ -60,14 +61,15 @@ def make_query(
         messages=messages,
         fallback_price_usd=price,
         limits=Limits(
-            max_cost_usd=_least(wishes.max_cost_usd, limits.max_cost_usd),
-            max_calls=_least(wishes.max_calls, limits.max_calls),
-            timeout_s=_least(wishes.timeout_s, limits.timeout_s),
+            max_cost_usd=least(wishes.max_cost_usd, limits.max_cost_usd),
+            max_calls=least(wishes.max_calls, limits.max_calls),
+            timeout_s=least(wishes.timeout_s, limits.timeout_s),
             max_s=limits.max_s,
             experts=frozenset(wishes.experts) if wishes.experts else None,
         ),
         sampling=sampling or Sampling(max_tokens=limits.max_tokens),
         caller=wishes.caller,
+        account=wishes.account,
     )
 
 
@@ -88,7 +90,7 @@ def new_query_id() -> str:
     return f"q-{uuid4().hex[:16]}"
 
 
-def _least(a: _Number | None, b: _Number | None) -> _Number | None:
+def least(a: _Number | None, b: _Number | None) -> _Number | None:
     known = [x for x in (a, b) if x is not None]
     return min(known) if known else None
 

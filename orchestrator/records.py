@@ -19,6 +19,7 @@ def decision_row(decision: Decision) -> dict[str, Any]:
         "scores": json.dumps(decided["scores"]),
         "router_cost_usd": decision.router_cost_usd,
         "router_s": decision.router_s,
+        "account": decision.query.account,
     }
 
 

@@ -26,6 +26,7 @@ from orchestrator.cli import (
     gaps,
     human,
     init,
+    keys,
     learning,
     mcp,
     runs,
@@ -54,7 +55,21 @@ def _options(
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR)
 
 
-for module in (ask, serve, mcp, batch, runs, human, experts, fit, learning, gaps, init, doctor):
+for module in (
+    ask,
+    serve,
+    mcp,
+    batch,
+    runs,
+    human,
+    keys,
+    experts,
+    fit,
+    learning,
+    gaps,
+    init,
+    doctor,
+):
     module.register(app)
 for entry_point in sorted(entry_points(group="conclave.commands"), key=lambda e: e.name):
     entry_point.load()(app)

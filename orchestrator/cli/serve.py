@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from orchestrator.cli.options import ConfigOption
+
+if TYPE_CHECKING:
+    from orchestrator.config import Config
 
 _BACKLOG = 2048
 
@@ -66,12 +69,7 @@ def serve(
         ) from None
     address, port = listener.getsockname()[:2]
     if not ipaddress.ip_address(address).is_loopback:
-        typer.secho(
-            f"Listening on {address}: anyone who reaches this port can spend on your experts. "
-            "There are no keys yet; put it behind something that checks them.",
-            err=True,
-            fg=typer.colors.YELLOW,
-        )
+        _check_who_may_come(config, address)
     conclave = Conclave.from_config(config)
     typer.echo(f"Conclave on http://{host}:{port}/v1 (docs at /docs); loading experts ...")
     started = time.perf_counter()
@@ -101,3 +99,22 @@ def serve(
         )
     )
     server.run(sockets=[listener])
+
+
+def _check_who_may_come(config: Config, address: str) -> None:
+    """Raises UserError where everybody may, and the owner has not said so."""
+    from contextlib import closing
+
+    from experts.errors import UserError
+    from orchestrator.keys.store import KeyStore
+
+    with closing(KeyStore(config.keys_path)) as store:
+        if store.all():
+            return
+    risk = f"Listening on {address}: anyone who reaches this port can spend on your experts."
+    if not config.server.open_to_all:
+        raise UserError(
+            f"{risk} Make a key first (conclave keys create NAME), or, where something before this "
+            "server lets in nobody else, write `server: {open_to_all: true}` into conclave.yaml."
+        )
+    typer.secho(risk, err=True, fg=typer.colors.YELLOW)

@@ -92,6 +92,10 @@ class Config(Strict):
         return self.data_dir / "people.sqlite"
 
     @property
+    def keys_path(self) -> Path:
+        return self.data_dir / "keys.sqlite"
+
+    @property
     def runs_dir(self) -> Path:
         return self.data_dir / "runs"
 

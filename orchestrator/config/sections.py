@@ -48,6 +48,8 @@ class KeywordSettings(Strict):
 class ServerSettings(Strict):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
+    open_to_all: bool = False
+    """Listen beyond this machine although there are no keys: whoever reaches the port spends."""
     max_body_bytes: int = Field(default=1_000_000, ge=1000)
     idempotency_kept_s: float = Field(default=86_400, gt=0, allow_inf_nan=False)
     """For so long a request that is sent again with its `Idempotency-Key` gets the same answer."""

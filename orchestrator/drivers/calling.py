@@ -12,6 +12,7 @@ from typing import Any, TypeGuard
 
 from experts.expert import Expert, TellingExpert
 from experts.values import Call, Completion, encodable, failed_completion
+from orchestrator.drivers.till import NO_TILL, Till
 
 log = logging.getLogger(__name__)
 
@@ -28,9 +29,10 @@ Hear = Callable[[Sequence[Numbered]], None]
 
 
 async def call_experts(
-    calls: Sequence[Call], experts: Experts, record: Recorder
+    calls: Sequence[Call], experts: Experts, record: Recorder, till: Till = NO_TILL
 ) -> list[Completion]:
     """Make the calls, one batch an expert, experts side by side; completions in the calls' order.
+    Those that ``till`` refuses come back as failed, unasked and unrecorded.
 
     Cancelling it stops the experts and records what they spent.
     """
@@ -39,9 +41,10 @@ async def call_experts(
         groups.setdefault(call.arm.expert, []).append(i)
     if len(groups) == 1:  # most steps: no task is made for it
         [name] = groups
-        return await ask_batch(experts[name], calls, record)
+        return await ask_batch(experts[name], calls, record, till=till)
     batches = [
-        ask_batch(experts[name], [calls[i] for i in rows], record) for name, rows in groups.items()
+        ask_batch(experts[name], [calls[i] for i in rows], record, till=till)
+        for name, rows in groups.items()
     ]
     done: dict[int, Completion] = {}
     for rows, completions in zip(groups.values(), await asyncio.gather(*batches), strict=True):
@@ -50,15 +53,48 @@ async def call_experts(
 
 
 async def ask_batch(
-    expert: Expert, calls: Sequence[Call], record: Recorder, hear: Hear = lambda done: None
+    expert: Expert,
+    calls: Sequence[Call],
+    record: Recorder,
+    hear: Hear = lambda done: None,
+    till: Till = NO_TILL,
 ) -> list[Completion]:
     """One expert's completions, in the calls' order. Each is recorded, and then heard of, as soon
-    as the expert gives it: one by one where it tells them so.
+    as the expert gives it: one by one where it tells them so. Those that ``till`` refuses are heard
+    of and not recorded: nobody was asked.
 
     Cancelling it stops the expert and records what it spent. Raises what ``record`` or ``hear``
     raise, and nothing of the expert's own.
     """
-    batch = _Batch(calls, record, hear)
+    refused = await till.reserve(calls)
+    if not refused:
+        return await _ask_reserved(expert, calls, record, hear, till)
+    done = {i: failed_completion(calls[i], why, "over_budget") for i, why in refused.items()}
+    hear(list(done.items()))
+    kept = [i for i in range(len(calls)) if i not in refused]
+    if kept:
+        completions = await _ask_reserved(
+            expert,
+            [calls[i] for i in kept],
+            record,
+            lambda told: hear([(kept[i], completion) for i, completion in told]),
+            till,
+        )
+        done.update(zip(kept, completions, strict=True))
+    return [done[i] for i in range(len(calls))]
+
+
+async def _ask_reserved(
+    expert: Expert, calls: Sequence[Call], record: Recorder, hear: Hear, till: Till
+) -> list[Completion]:
+    batch = _Batch(calls, record, hear, till)
+    try:
+        return await _ask(expert, calls, batch)
+    finally:
+        batch.settle_rest()
+
+
+async def _ask(expert: Expert, calls: Sequence[Call], batch: _Batch) -> list[Completion]:
     problem: BaseException | None = None
     # In the caller's own task: to make one, and to wait for it, costs as much as all else in a
     # step. An expert that is cancelled gives its bill and returns, as if nothing had happened, so
@@ -118,8 +154,9 @@ def _tells_each(kind: type[Expert]) -> bool:
 class _Batch:
     """Completions of one batch as they come."""
 
-    def __init__(self, calls: Sequence[Call], record: Recorder, hear: Hear) -> None:
-        self._n, self._record, self._hear = len(calls), record, hear
+    def __init__(self, calls: Sequence[Call], record: Recorder, hear: Hear, till: Till) -> None:
+        self._calls, self._n, self._record, self._hear = calls, len(calls), record, hear
+        self._till, self._settled = till, set[int]()
         self.done: dict[int, Completion] = {}
         self.is_late = False
         """What comes from now on comes too late."""
@@ -137,6 +174,8 @@ class _Batch:
             fresh = [(i, _late(c)) for i, c in fresh]
         if not fresh:
             return
+        for i, completion in fresh:  # before anything can go wrong: it is spent
+            self._settle(i, completion)
         try:
             self._record([completion for _, completion in fresh])
             self.done.update(fresh)
@@ -144,6 +183,16 @@ class _Batch:
         except Exception as error:
             self.broken = error
             raise
+
+    def settle_rest(self) -> None:
+        """Those that nobody told of were not made, as far as anybody knows."""
+        for i in range(self._n):
+            self._settle(i, None)
+
+    def _settle(self, i: int, completion: Completion | None) -> None:
+        if i not in self._settled:
+            self._settled.add(i)
+            self._till.settle(self._calls[i], completion)
 
 
 async def _asked(expert: Expert, calls: Sequence[Call], take: Hear) -> None:

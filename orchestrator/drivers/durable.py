@@ -32,6 +32,7 @@ from orchestrator.answer import Answer, no_answer
 from orchestrator.decision import Decision
 from orchestrator.drivers.calling import Experts, Numbered, ask_batch
 from orchestrator.drivers.run import Run
+from orchestrator.drivers.till import Till
 from orchestrator.runs.journal import Journal
 from orchestrator.runs.people import People, is_granted
 
@@ -70,6 +71,7 @@ class DurableRun:
     pool: Pool
     journal: Journal
     people: People
+    till: Till
     check: Callable[[], None]
     """Called before anybody is asked; what it raises ends the work."""
 
@@ -322,7 +324,8 @@ class _Follower:
                     coming[seq].set_result(completion)
 
         try:
-            await ask_batch(expert, [call for _, call in batch], lambda completions: None, hear)
+            calls, till = [call for _, call in batch], self._durable.till
+            await ask_batch(expert, calls, lambda completions: None, hear, till)
         except Exception as error:  # the ledger's: whoever waits for a call must not wait for ever
             for seq, _ in batch:
                 if not coming[seq].done():

@@ -16,6 +16,7 @@ from experts.values import Call, Completion, Delta, Usage, failed_completion
 from orchestrator.answer import Answer
 from orchestrator.drivers.calling import Experts, Recorder, call_experts, said, storable
 from orchestrator.drivers.run import Run
+from orchestrator.drivers.till import NO_TILL, Till
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,12 @@ OnAsked = Callable[[Sequence[Call]], None]
 
 
 async def run_live(
-    run: Run, experts: Experts, record: Recorder, *, on_asked: OnAsked = lambda calls: None
+    run: Run,
+    experts: Experts,
+    record: Recorder,
+    *,
+    on_asked: OnAsked = lambda calls: None,
+    till: Till = NO_TILL,
 ) -> Answer:
     """Run to the answer. ``on_asked`` is told of calls that are about to be made."""
     try:
@@ -32,14 +38,14 @@ async def run_live(
             # never ends from being stopped.
             await asyncio.sleep(0)
             on_asked(run.pending)
-            run.send(await call_experts(run.pending, experts, record))
+            run.send(await call_experts(run.pending, experts, record, till))
     finally:
         run.close()
     return run.answer
 
 
 async def stream_live(
-    run: Run, experts: Experts, record: Recorder
+    run: Run, experts: Experts, record: Recorder, *, till: Till = NO_TILL
 ) -> AsyncGenerator[Delta | Answer]:
     """Deltas of the answer's text, then the answer. Closing the iterator stops the work.
 
@@ -51,7 +57,7 @@ async def stream_live(
         while run.answer is None:
             calls = run.pending
             if len(calls) == 1 and calls[0].streams_answer:
-                pieces = _stream_call(calls[0], experts, record)
+                pieces = _stream_call(calls[0], experts, record, till)
                 async with aclosing(pieces):
                     async for piece in pieces:
                         if isinstance(piece, Completion):
@@ -64,7 +70,7 @@ async def stream_live(
                     return
                 run.send([completion])
             else:
-                run.send(await call_experts(calls, experts, record))
+                run.send(await call_experts(calls, experts, record, till))
     finally:
         run.close()
     if not shown and run.answer.text:
@@ -78,14 +84,20 @@ them be collected."""
 
 
 async def _stream_call(
-    call: Call, experts: Experts, record: Recorder
+    call: Call, experts: Experts, record: Recorder, till: Till
 ) -> AsyncGenerator[Delta | Completion]:
     """One call's deltas and its completion, which is recorded also when the caller goes away."""
+    if refused := await till.reserve([call]):
+        yield failed_completion(call, refused[0], "over_budget")
+        return
     told: asyncio.Queue[Delta | Completion] = asyncio.Queue()
     # A task of its own: it must see the expert's bill even when this generator is closed.
-    work = asyncio.create_task(_listen(call, experts[call.arm.expert], record, told.put_nowait))
+    expert = experts[call.arm.expert]
+    work = asyncio.create_task(_listen(call, expert, record, told.put_nowait, till))
     _UNFINISHED.add(work)
     work.add_done_callback(_UNFINISHED.discard)
+    # Cancelled before it ran, it has asked nobody; afterwards it ends with a bill.
+    work.add_done_callback(lambda done: till.settle(call, None) if done.cancelled() else None)
     try:
         while True:
             piece = await told.get()
@@ -98,7 +110,11 @@ async def _stream_call(
 
 
 async def _listen(
-    call: Call, expert: Expert, record: Recorder, tell: Callable[[Delta | Completion], None]
+    call: Call,
+    expert: Expert,
+    record: Recorder,
+    tell: Callable[[Delta | Completion], None],
+    till: Till,
 ) -> None:
     text, usage, prices = "", Usage(), expert.card.prices
     completion: Completion | None = None
@@ -123,6 +139,7 @@ async def _listen(
         silence, cost = "the stream ended without a completion", prices.cost_usd(usage)
         completion = failed_completion(call, silence, text=text, usage=usage, cost_usd=cost)
     completion = storable(completion)
+    till.settle(call, completion)
     record([completion])
     tell(completion)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from experts.expert import Pool
-from experts.values import NO_LIMITS, Call, Completion, Limits, failed_completion
+from experts.values import NO_LIMITS, UNASKED, Call, Completion, Limits, failed_completion
 from orchestrator.answer import Answer
 from orchestrator.strategies.base import Steps
 
@@ -62,7 +62,7 @@ class Run:
     def _advance(self, reply: Sequence[Completion] | None) -> None:
         while True:
             if reply:
-                made = [c for c in reply if c.error_code != "over_limit"]
+                made = [c for c in reply if c.error_code not in UNASKED]
                 self._heard += reply
                 self.made += made
                 self._spent_usd += sum([c.cost_usd for c in made])
@@ -120,8 +120,10 @@ class Run:
         return self._limits.max_cost_usd - self._spent_usd - self._reserved_usd
 
     def _with_allowance(self, call: Call) -> Call:
-        """The call with what was reserved for it, so that its retries do not pass the limit."""
-        if self._limits.max_cost_usd is None or self._pool is None:
+        """The call with what is reserved for it, so that its retries do not pass the limit, nor
+        what whoever pays has left."""
+        is_counted = self._limits.max_cost_usd is not None or bool(call.account)
+        if not is_counted or self._pool is None:
             return call
         return replace(call, max_cost_usd=self._pool.most_usd(call))
 

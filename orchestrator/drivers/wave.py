@@ -25,6 +25,7 @@ from experts.values import Call, Completion
 from orchestrator.answer import Answer
 from orchestrator.drivers.calling import Experts, Numbered, Recorder, ask_batch, tells_each
 from orchestrator.drivers.run import Run
+from orchestrator.drivers.till import NO_TILL, Till
 
 _PIECE = 256
 """Calls; as many as a local expert decodes together."""
@@ -74,6 +75,7 @@ async def run_waves(
     *,
     in_flight: int,
     may_ask: MayAsk = lambda calls: True,
+    till: Till = NO_TILL,
 ) -> AsyncGenerator[list[Run]]:
     """Runs as they are answered, those together that were so at once; at most ``in_flight`` of
     them are under way at a time.
@@ -82,7 +84,7 @@ async def run_waves(
     any more are closed without an answer. Closing the generator stops the experts and records what
     they spent.
     """
-    flow = _Flow(experts, record, may_ask)
+    flow = _Flow(experts, record, may_ask, till)
     is_taking_in = is_exhausted = is_full = False
     try:
         while True:
@@ -155,8 +157,9 @@ async def _taken_in(more: More, n: int) -> _Came:
 class _Flow:
     """Who waits for what. All of it happens in one task, which is told of the others' events."""
 
-    def __init__(self, experts: Experts, record: Recorder, may_ask: MayAsk) -> None:
+    def __init__(self, experts: Experts, record: Recorder, may_ask: MayAsk, till: Till) -> None:
         self._experts, self._record, self._may_ask = experts, record, may_ask
+        self._till = till
         self.going: set[_Going] = set()
         self.held: deque[_Going] = deque()
         """Those of them whose calls may not be made now, oldest first."""
@@ -255,7 +258,8 @@ class _Flow:
             def hear(told: Sequence[Numbered], piece: Sequence[_Place] = piece) -> None:
                 self._events.put_nowait(_Told([(*piece[i][:2], c) for i, c in told]))
 
-            await ask_batch(self._experts[name], [call for _, _, call in piece], self._record, hear)
+            calls = [call for _, _, call in piece]
+            await ask_batch(self._experts[name], calls, self._record, hear, self._till)
         return _Ended(in_wave)
 
     async def _reported(self, work: Coroutine[Any, Any, _Event]) -> None:

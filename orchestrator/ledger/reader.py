@@ -194,11 +194,30 @@ class LedgerReader:
         )
         return float(sums[0]["total"])
 
+    def spent_usd(self, account: str, since_s: float) -> float:
+        """Dollars that an account has spent since then (Unix seconds): calls, failed ones as well,
+        and routing."""
+        with self._lock:
+            found = self._db.execute(_SPENT, {"account": account, "since_s": since_s}).fetchone()
+        return float(found[0])
+
     def explored_usd(self, *, since_s: float) -> float:
         """Dollars of explorations since then: those that are done at what they cost, others at what
         was reserved."""
         with self._lock:
             return spent_exploring_usd(self._db, since_s)
+
+
+_SPENT = """
+SELECT COALESCE(SUM(usd), 0) FROM (
+    SELECT c.cost_usd AS usd FROM decisions d JOIN calls c USING (decision_id)
+    WHERE d.account = :account AND d.account != '' AND c.at >= :since_s
+    UNION ALL
+    SELECT router_cost_usd FROM decisions
+    WHERE account = :account AND account != '' AND at >= :since_s
+)
+"""
+"""With ``account != ''`` twice, so that SQLite sees that the index, of such rows only, will do."""
 
 
 def spent_exploring_usd(db: sqlite3.Connection, since_s: float) -> float:

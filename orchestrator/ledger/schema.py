@@ -12,7 +12,7 @@ import sqlite3
 from experts.errors import UserError
 from experts.sqlite_file import NAME_ANOTHER
 
-VERSION = 2
+VERSION = 3
 """One more with every change below."""
 _TABLES = {
     "queries": """
@@ -85,7 +85,8 @@ _TABLES = {
         p_correct REAL,              -- expected by the policy; NULL where an expert was named
         expected_cost_usd REAL,
         router_cost_usd REAL NOT NULL,
-        router_s REAL NOT NULL
+        router_s REAL NOT NULL,
+        account TEXT NOT NULL        -- who pays: a key's id; empty where none is asked for
     """,
     "answers": """
         decision_id TEXT PRIMARY KEY,
@@ -130,6 +131,7 @@ _INDEXES = {
     "calls_of_query": "calls (query_id)",
     "calls_of_decision": "calls (decision_id)",
     "calls_of_begun": "calls (begun_id) WHERE begun_id IS NOT NULL",
+    "decisions_of_account": "decisions (account, at) WHERE account != ''",
     "loads_of_expert": "calls (expert, version) WHERE load_s > 0",
     "responses_by_age": "responses (at)",
     "verdicts_of_call": "verdicts (call_id)",

@@ -22,6 +22,7 @@ from orchestrator.config import Config
 from orchestrator.mcp.tools import Caller, Tell, Told, Tool, make_tools
 from orchestrator.queries import caller_digest
 from orchestrator.rest.errors import describe, error_body, explain_problem
+from orchestrator.rest.gate import virtual_key_of
 
 if TYPE_CHECKING:
     import mcp_types as types
@@ -75,8 +76,9 @@ def make_server(conclave: Conclave, config: Config) -> Server[Any]:
         try:
             asked = _checked(tool, params.arguments or {}, config.server.max_body_bytes)
             digest = caller_digest(_authorization(ctx.request))
+            key = virtual_key_of(ctx.request)
             told = await _worked(
-                lambda tell: tool.call(asked, Caller(tell=tell, digest=digest)), report
+                lambda tell: tool.call(asked, Caller(tell=tell, digest=digest, key=key)), report
             )
         except _BadArguments as error:
             return _failed(error.body)

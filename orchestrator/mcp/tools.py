@@ -9,11 +9,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from experts.values import Completion
+from experts.values import Completion, Query
 from orchestrator.conclave import Conclave
 from orchestrator.config import Config
 from orchestrator.decision import Decision, Result
 from orchestrator.failures import raise_if_failed
+from orchestrator.keys.asking import wishes_of
+from orchestrator.keys.key import VirtualKey
 from orchestrator.mcp.schemas import (
     AskArguments,
     AskResult,
@@ -52,6 +54,8 @@ class Caller:
     """How to tell them what happens."""
     digest: str = ""
     """Of their Authorization header; empty where they send none."""
+    key: VirtualKey | None = None
+    """That pays; None where none is needed."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +77,10 @@ class Tool:
 def make_tools(conclave: Conclave, config: Config) -> dict[str, Tool]:
     """By name."""
 
+    def asked_query(asked: AskArguments | RouteArguments, caller: Caller) -> Query:
+        wishes = wishes_of(caller.key, asked.target, asked.wishes())
+        return make_query(config, asked.target, asked.values(), wishes)
+
     async def ask(asked: AskArguments, caller: Caller) -> Told:
         tell = caller.tell
 
@@ -80,7 +88,7 @@ def make_tools(conclave: Conclave, config: Config) -> dict[str, Tool]:
             for completion in completions:
                 tell(_call_in_words(completion))
 
-        query = make_query(config, asked.target, asked.values(), asked.wishes())
+        query = asked_query(asked, caller)
         result = await conclave.answer(
             query,
             asked.target,
@@ -95,7 +103,7 @@ def make_tools(conclave: Conclave, config: Config) -> dict[str, Tool]:
         )
 
     async def route(asked: RouteArguments, caller: Caller) -> Told:
-        query = make_query(config, asked.target, asked.values(), asked.wishes())
+        query = asked_query(asked, caller)
         decision = await asyncio.to_thread(conclave.route, query, asked.target, source=SOURCE)
         return Told(structured=decision.explain(), texts=[_plan_in_words(decision)])
 

@@ -22,6 +22,10 @@ from orchestrator.conclave import Conclave
 from orchestrator.config import Config
 from orchestrator.decision import Result
 from orchestrator.failures import raise_if_failed
+from orchestrator.keys.accounts import LocalAccounts
+from orchestrator.keys.ring import KeyRing
+from orchestrator.keys.store import KeyStore
+from orchestrator.keys.till import KeyTill
 from orchestrator.learning.showing import learning_facts
 from orchestrator.learning.watch import Watch
 from orchestrator.mcp.http import MCPOverHTTP
@@ -30,6 +34,7 @@ from orchestrator.rest import errors
 from orchestrator.rest.body_limit import BodyLimit
 from orchestrator.rest.chat import Stamp, completion_body, kept_sse, sse
 from orchestrator.rest.errors import error_body
+from orchestrator.rest.gate import Gate, virtual_key_of
 from orchestrator.rest.idempotency import REPLAYED, Kept, Key, Keys, key_of
 from orchestrator.rest.runs import RunsAtWork, add_runs
 from orchestrator.rest.schemas import ChatRequest, FeedbackRequest, RouteRequest, to_query
@@ -73,6 +78,9 @@ def create_app(
     done. watch: starts refits that are due."""
     readiness = _Readiness()
     under_way: Tasks = set()
+    store = KeyStore(config.keys_path)
+    ring, accounts = KeyRing(store), LocalAccounts(conclave.ledger.spent_usd)
+    conclave.till = KeyTill(accounts, ring.of_id, conclave.pool)
     mcp = MCPOverHTTP(conclave, config)
     runs = RunsAtWork(conclave, config)
 
@@ -87,6 +95,7 @@ def create_app(
         tasks = [
             asyncio.create_task(begin()),
             asyncio.create_task(_keep_learning(conclave, watch)),
+            asyncio.create_task(_keep_looking(ring)),
         ]
         async with mcp.running():
             yield
@@ -99,6 +108,7 @@ def create_app(
         if under_way:  # uvicorn has cancelled them, and does not wait
             await asyncio.wait(under_way, timeout=_BILLS_S)
         conclave.ledger.close()
+        store.close()
 
     app = FastAPIOffline(
         title="Conclave",
@@ -106,8 +116,10 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
     )
+    # The last one added stands before the others.
     app.add_middleware(UnderWay, tasks=under_way)
     app.add_middleware(BodyLimit, max_bytes=config.server.max_body_bytes)
+    app.add_middleware(Gate, ring=ring, accounts=accounts)
     errors.install(app)
     _add_answering(app, conclave, config)
     add_runs(app, config, runs)
@@ -139,6 +151,16 @@ async def _keep_learning(conclave: Conclave, watch: Watch | None) -> None:
             log.exception("learning failed")
 
 
+async def _keep_looking(ring: KeyRing) -> None:
+    """Keys that are revoked stop working within a second."""
+    while True:
+        await asyncio.sleep(_LOOK_S)
+        try:
+            await asyncio.to_thread(ring.look)
+        except Exception:  # those that are known go on
+            log.exception("keys could not be read")
+
+
 def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
     keys = Keys(conclave.ledger, kept_s=config.server.idempotency_kept_s)
 
@@ -152,7 +174,8 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
         """Answer a conversation. ``model`` is ``conclave``, a policy or an expert's name. Asked
         again with the same ``Idempotency-Key``, it gives the same answer and costs nothing."""
         try:
-            query = to_query(body, config, body.sampling(config))
+            sampling, paying = body.sampling(config), virtual_key_of(request)
+            query = to_query(body, config, sampling, key=paying)
         except ValueError as error:
             message = str(error)
             return JSONResponse(
@@ -215,9 +238,9 @@ def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
         return StreamingResponse(events, media_type="text/event-stream")
 
     @app.post("/v1/route", tags=["Conclave"])
-    async def route(body: RouteRequest) -> dict[str, Any]:
+    async def route(body: RouteRequest, request: Request) -> dict[str, Any]:
         """What would be done with this question and why, without doing it."""
-        query = to_query(body, config)
+        query = to_query(body, config, key=virtual_key_of(request))
         decision = await asyncio.to_thread(conclave.route, query, body.target, source="serve")
         return decision.explain()
 

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from experts.errors import ConclaveError, RunBusy
+from experts.errors import ConclaveError, RunBusy, UnknownName
 from orchestrator.conclave import Conclave
 from orchestrator.config import Config
+from orchestrator.keys.key import VirtualKey
+from orchestrator.rest.gate import virtual_key_of
 from orchestrator.rest.schemas import HumanAnswer, RunRequest, to_query
 from orchestrator.runs.runs import Runs
 from orchestrator.runs.store import FINAL, runs_path
@@ -139,35 +141,50 @@ class RunsAtWork:
 def add_runs(app: FastAPI, config: Config, working: RunsAtWork) -> None:
     """Add the routes."""
 
+    def is_of(view: RunView, key: VirtualKey | None) -> bool:
+        decision = view.decision
+        return key is None or (decision is not None and decision.query.account == key.key_id)
+
+    async def seen(run_id: str, request: Request) -> RunView:
+        """Raises UnknownName, as of a run that is not there, for one of another key."""
+        key = virtual_key_of(request)
+        view = await working.ask(lambda runs: runs.view(run_id))
+        if not is_of(view, key):
+            views = await working.ask(lambda runs: list(runs.views()))
+            raise UnknownName(run_id, [v.row.run_id for v in views if is_of(v, key)], what="run")
+        return view
+
     @app.post("/v1/runs", tags=["Runs"], status_code=202)
-    async def begin(body: RunRequest) -> dict[str, Any]:
+    async def begin(body: RunRequest, request: Request) -> dict[str, Any]:
         """Begin a durable run. It goes on in the background, also after this server was killed and
         somebody resumes it; ask for it with its id."""
-        query = to_query(body, config)
+        query = to_query(body, config, key=virtual_key_of(request))
         run_id = await working.ask(lambda runs: runs.start(query, body.target))
         return run_object(await working.gone_on(run_id))
 
     @app.get("/v1/runs", tags=["Runs"])
-    async def all_runs() -> dict[str, Any]:
-        """Runs, the newest first."""
-        told = await working.ask(
-            lambda runs: [run_object(v, with_calls=False) for v in runs.views()]
-        )
+    async def all_runs(request: Request) -> dict[str, Any]:
+        """Runs, the newest first; a key sees its own."""
+        key = virtual_key_of(request)
+        views = await working.ask(lambda runs: list(runs.views()))
+        told = [run_object(v, with_calls=False) for v in views if is_of(v, key)]
         return {"runs": told}
 
     @app.get("/v1/runs/{run_id}", tags=["Runs"])
-    async def one_run(run_id: str) -> dict[str, Any]:
+    async def one_run(run_id: str, request: Request) -> dict[str, Any]:
         """One run: its calls, its dollars, what it waits for, its answer."""
-        return await working.ask(lambda runs: run_object(runs.view(run_id)))
+        return run_object(await seen(run_id, request))
 
     @app.post("/v1/runs/{run_id}/resume", tags=["Runs"], status_code=202)
-    async def resume(run_id: str) -> dict[str, Any]:
+    async def resume(run_id: str, request: Request) -> dict[str, Any]:
         """Go on with a run that was interrupted."""
+        await seen(run_id, request)
         return run_object(await working.gone_on(run_id))
 
     @app.post("/v1/runs/{run_id}/cancel", tags=["Runs"])
-    async def cancel(run_id: str) -> dict[str, Any]:
+    async def cancel(run_id: str, request: Request) -> dict[str, Any]:
         """Give a run up."""
+        await seen(run_id, request)
         return await working.ask(lambda runs: run_object(runs.cancel(run_id)))
 
     @app.get("/v1/human", tags=["Runs"])

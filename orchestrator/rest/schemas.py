@@ -16,6 +16,8 @@ from experts.cards import FORCED_TOOL_EXTRA, OPENAI_EXTRA
 from experts.errors import LimitReached
 from experts.values import Message, Query, Sampling
 from orchestrator.config import Config
+from orchestrator.keys.asking import wishes_of
+from orchestrator.keys.key import VirtualKey
 from orchestrator.queries import Wishes, make_query
 from orchestrator.rest.messages import MAX_MESSAGES, Body, ChatMessage, check_order
 from orchestrator.rest.neutral import without_neutral
@@ -220,11 +222,19 @@ class FeedbackRequest(Body):
         return float(bool(self.correct)) if self.score is None else self.score
 
 
-def to_query(body: _Asking, config: Config, sampling: Sampling | None = None) -> Query:
-    """The query that a request asks, within the server's limits and its own."""
+def to_query(
+    body: _Asking,
+    config: Config,
+    sampling: Sampling | None = None,
+    *,
+    key: VirtualKey | None = None,
+) -> Query:
+    """The query that a request asks, within the server's limits, its key's, and its own. Raises
+    Forbidden for whom the key may not ask."""
     n, wishes = 1, body.conclave.wishes()
     if isinstance(body, ChatRequest):
         n, wishes = body.n, body.conclave.wishes(caller=body.user or "")
+    wishes = wishes_of(key, body.target, wishes)
     if n > 1:  # a request's limits are for all of its choices together
         if wishes.max_calls is not None and wishes.max_calls < n:
             raise LimitReached(f"n={n} needs a call a choice, and max_calls is {wishes.max_calls}.")

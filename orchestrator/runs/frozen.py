@@ -117,6 +117,7 @@ def _query_state(query: Query) -> dict[str, Any]:
         "limits": {**asdict(limits), "experts": allowed},
         "sampling": asdict(query.sampling),
         "caller": query.caller,
+        "account": query.account,
     }
 
 
@@ -139,6 +140,7 @@ def _read_query(state: Mapping[str, Any]) -> Query:
             }
         ),
         caller=state["caller"],
+        account=state["account"],
     )
 
 

@@ -174,6 +174,7 @@ class Runs(RunList):
                 approval_usd=settings.approval_usd,
                 approval_deadline_s=settings.approval_deadline_s,
             ),
+            till=conclave.till,
             check=check,
         )
 

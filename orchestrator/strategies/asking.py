@@ -35,6 +35,7 @@ def ask(
         timeout_s=query.limits.timeout_s,
         streams_answer=streams_answer,
         caller=query.caller,
+        account=query.account,
         stand_ins=stand_ins,
     )
 

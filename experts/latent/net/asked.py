@@ -12,6 +12,9 @@ from experts.latent.net.member import Embedded
 from experts.latent.net.padding import left_padded, positions_of
 from experts.latent.net.prompts import Prompt
 
+_HALF = "\ufffd"
+"""What a part of a character is shown as."""
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -122,7 +125,7 @@ def _ends(
 ) -> list[int]:
     """Slots take ``n_slots`` bytes however many are used: no row's text depends on its batch."""
     at = prompt.n_bytes
-    ends = [*prompt.ends_before]
+    ends = [*prompt.hears_before]
     ends += [at + 1 + i for _ in range(n_peers) for i in range(n_used)]
     at += n_slots
     ends += [at] * len(prompt.after)
@@ -132,9 +135,14 @@ def _ends(
 
 
 def bytes_said(primary: Embedded, answer: Sequence[int]) -> list[int]:
-    """Bytes of the answer's text up to and with each token; half a character counts what it is
-    shown as."""
-    return [len(primary.tokenizer.decode(answer[: i + 1]).encode()) for i in range(len(answer))]
+    """Bytes of the answer's text up to and with each token, as far as its characters are whole."""
+    texts = [primary.tokenizer.decode(answer[: i + 1]) for i in range(len(answer))]
+    return [n_bytes_known(text) for text in texts]
+
+
+def n_bytes_known(text: str) -> int:
+    """Without the half of a character that it may end with."""
+    return len(text.rstrip(_HALF).encode())
 
 
 def pieces_of(
@@ -159,4 +167,4 @@ def pieces_of(
 def new_piece(text: str, before: str) -> str:
     """What a text has that it had not before; nothing while a character is half said, or when a
     mark was said that is no text."""
-    return "" if text.endswith("\ufffd") else text[len(before) :]
+    return "" if text.endswith(_HALF) else text[len(before) :]

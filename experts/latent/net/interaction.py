@@ -17,7 +17,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from experts.latent.net.asked import Asked, new_piece
+from experts.latent.net.asked import Asked, n_bytes_known, new_piece
 from experts.latent.net.form import (
     Form,
     Going,
@@ -340,7 +340,7 @@ class _GoingOn(Going):
     def _states(self, ids: torch.Tensor) -> torch.Tensor:
         decode = self._primary.tokenizer.decode
         told = [decode(said) for said in self._said]
-        ends = [s + len(text.encode()) for s, text in zip(self._starts, told, strict=True)]
+        ends = [s + n_bytes_known(text) for s, text in zip(self._starts, told, strict=True)]
         pieces = [new_piece(text, before) for text, before in zip(told, self._texts, strict=True)]
         for i, reader in enumerate(self._readers):
             ids_of = [self._ids(reader, piece) for piece in pieces]

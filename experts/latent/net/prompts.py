@@ -3,7 +3,8 @@
 The *shared text* is what was said: the contents of all messages, one behind the other. Each token
 ends at a byte of it, whatever tokenizer and chat template it comes from; marks of a template end
 where what was said before them ends. That scale is what makes states of different models comparable
-in time: what ends later was not read yet.
+in time: what ends later was not read yet. Where a character is several tokens, its first ones end
+late for those who listen to them, and early for what they may listen to: nobody knows half of it.
 """
 
 from __future__ import annotations
@@ -29,7 +30,10 @@ class Prompt:
     after: list[int]
     """The marks behind it; slots go between the two."""
     ends_before: list[int]
-    """Where each token ends in the shared text, in bytes."""
+    """Where each token ends in the shared text, in bytes; a part of a character where that ends."""
+    hears_before: list[int]
+    """What each token may know of the shared text, in bytes: up to its end; a part of a character,
+    but for the last one, up to where that begins."""
     n_bytes: int
     """Of the shared text; the tokens of ``after`` end there."""
 
@@ -60,8 +64,18 @@ def prompt_of(tokenizer: ChatTokenizer, messages: Sequence[Message]) -> Prompt:
     sizes = [len(s.encode()) for s in said]
     before, spans = tokenizer.tokens_of(head)
     after, _ = tokenizer.tokens_of(tail)
-    ends = _byte_ends(head, [end for _, end in spans], said, starts, sizes)
-    return Prompt(before, after, ends, sum(sizes))
+    ends = [end for _, end in spans]
+    hears = [
+        min(end, begin) if begin < after_it else end
+        for end, (begin, after_it) in zip(ends, [*spans[1:], (len(head), len(head))], strict=True)
+    ]
+    return Prompt(
+        before,
+        after,
+        _byte_ends(ends, said, starts, sizes),
+        _byte_ends(hears, said, starts, sizes),
+        sum(sizes),
+    )
 
 
 def _starts(text: str, said: Sequence[str]) -> list[int]:
@@ -78,7 +92,7 @@ def _starts(text: str, said: Sequence[str]) -> list[int]:
 
 
 def _byte_ends(
-    text: str, ends: Sequence[int], said: Sequence[str], starts: Sequence[int], sizes: Sequence[int]
+    ends: Sequence[int], said: Sequence[str], starts: Sequence[int], sizes: Sequence[int]
 ) -> list[int]:
     """Character ends in the rendered text as byte ends in the shared text."""
     earlier = [0, *accumulate(sizes)]

@@ -1,4 +1,5 @@
-"""What a stopped training run goes on from: tensors as safetensors, the rest as JSON."""
+"""What a stopped training run goes on from, in one file, so that it is whole or not there: tensors,
+and the rest as JSON in its header."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from experts.errors import DataError
 from experts.latent.net.router import Route
 from experts.latent.plan import TrainingPlan
 
-_TENSORS, _TOLD = "checkpoint.safetensors", "checkpoint.json"
+_FILE, _TOLD = "checkpoint.safetensors", "told"
 _PHASES = ("teach", "route", "joint")
 
 
@@ -25,25 +26,24 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
-    def load(self, head: nn.Module, plan: TrainingPlan) -> State:
-        """Where the run stands; puts the weights into the head. Raises DataError for a checkpoint
-        of another plan: going on from it would be neither of the two."""
-        told_path = self._folder / _TOLD
-        if not told_path.is_file():
-            return State(self._folder, head, plan)
-        from safetensors.torch import load_file
-
-        told = json.loads(told_path.read_text(encoding="utf-8"))
-        if told["plan"] != asdict(plan):
+    def load(self, head: nn.Module, plan: TrainingPlan, made_of: str) -> State:
+        """Where the run stands; puts the weights into the head. made_of: a digest of what it is
+        trained with. Raises DataError for a checkpoint of another plan, or made of something else,
+        since going on from it would be neither of the two, and for a broken one."""
+        state = State(self._folder, head, plan, made_of)
+        path = self._folder / _FILE
+        if not path.is_file():
+            return state
+        told, tensors = _read(path)
+        if (told["plan"], told["made_of"]) != (asdict(plan), made_of):
+            is_planned = told["plan"] == asdict(plan)
+            other = "other questions or other models" if is_planned else "another plan"
             raise DataError(
-                f"{self._folder} holds the checkpoint of another plan. Name another folder with "
-                "--out, or delete checkpoint.json and checkpoint.safetensors there."
+                f"{path} is the checkpoint of {other}. Delete it, or name another folder: --out."
             )
-        tensors = load_file(self._folder / _TENSORS)
         weights = {k[5:]: v for k, v in tensors.items() if k.startswith("head.")}
         head.load_state_dict(weights)
         moments = {k[5:]: v for k, v in tensors.items() if k.startswith("adam.")}
-        state = State(self._folder, head, plan)
         state.phase, state.step, state.moments = told["phase"], told["step"], moments
         if told["routes"] is not None:
             state.routes = {int(k): Route(r[0], tuple(r[1:])) for k, r in told["routes"].items()}
@@ -51,15 +51,14 @@ class Checkpoint:
 
     def remove(self) -> None:
         """When the head is saved."""
-        for name in (_TOLD, _TENSORS):
-            (self._folder / name).unlink(missing_ok=True)
+        (self._folder / _FILE).unlink(missing_ok=True)
 
 
 class State:
     """A run's place: phase, step, the optimiser's moments, and the routes once they are known."""
 
-    def __init__(self, folder: Path, head: nn.Module, plan: TrainingPlan) -> None:
-        self._folder, self._head, self._plan = folder, head, plan
+    def __init__(self, folder: Path, head: nn.Module, plan: TrainingPlan, made_of: str) -> None:
+        self._folder, self._head, self._plan, self._made_of = folder, head, plan, made_of
         self.phase, self.step = _PHASES[0], 0
         self.moments: dict[str, torch.Tensor] = {}
         self.routes: Mapping[int, Route] | None = None
@@ -81,21 +80,35 @@ class State:
         self.routes = routes
 
     def save(self, phase: str, step: int, optimizer: torch.optim.Optimizer) -> None:
-        """Whole or not at all: JSON names the tensors only once they are there."""
+        """Whole or not at all."""
         from safetensors.torch import save_file
 
         self._folder.mkdir(parents=True, exist_ok=True)
         tensors = {f"head.{k}": v.contiguous() for k, v in self._head.state_dict().items()}
         tensors |= {f"adam.{k}": v for k, v in _moments(optimizer).items()}
-        save_file(tensors, self._folder / f"{_TENSORS}.new")
         known = (self.routes or {}).items()
         routes = {str(k): [r.primary, *r.peers] for k, r in known} if self.routes else None
         told: dict[str, Any] = {
-            "plan": asdict(self._plan), "phase": phase, "step": step, "routes": routes
+            "plan": asdict(self._plan), "made_of": self._made_of, "phase": phase, "step": step,
+            "routes": routes,
         }  # fmt: skip
-        (self._folder / f"{_TOLD}.new").write_text(json.dumps(told), encoding="utf-8")
-        for name in (_TENSORS, _TOLD):
-            (self._folder / f"{name}.new").replace(self._folder / name)
+        new = self._folder / f"{_FILE}.new"
+        save_file(tensors, new, metadata={_TOLD: json.dumps(told)})
+        new.replace(self._folder / _FILE)
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
+    """What it says, and its tensors. Raises DataError for a broken file."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            told = json.loads(file.metadata()[_TOLD])
+            return told, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError) as error:
+        raise DataError(
+            f"{path} cannot be gone on from: {error}. Delete it to begin anew."
+        ) from None
 
 
 def _moments(optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -6,9 +6,11 @@ seen. Members are frozen, and their checksums are compared before and after.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from experts.errors import ConclaveError
 from experts.latent.net.router import Route
 from experts.latent.net.team import Team
 from experts.latent.plan import TrainingPlan
-from experts.latent.training.checkpoint import Checkpoint
+from experts.latent.training.checkpoint import Checkpoint, State
 from experts.latent.training.examples import Example, Examples
 from experts.latent.training.joint import JointTraining
 from experts.latent.training.optimizing import adam, schedule
@@ -61,7 +63,9 @@ def train(
     before = {name: m.checksum() for name, m in team.members.items()}
     examples = Examples(team.members, questions, plan.n_slots)
     examples.show(plan.control, seed=plan.seed)
-    run = _Run(team, plan, Checkpoint(folder), report, started)
+    checkpoint = Checkpoint(folder)
+    at = checkpoint.load(team.head, plan, _digest(questions, before))
+    run = _Run(team, plan, at, report, started)
     run.steps("teach", plan.teach_steps, run.form_optimizer(plan.teach_rate),
               lambda step: teaching_loss(team, examples, plan, step))  # fmt: skip
     routes = run.routes(examples)
@@ -85,19 +89,26 @@ def train(
         "member_checksums": before,
     }
     team.save(folder, trained)
-    run.checkpoint.remove()
+    checkpoint.remove()
     return trained
+
+
+def _digest(questions: Sequence[Example], checksums: Mapping[str, str]) -> str:
+    """Of what a head is trained with."""
+    digest = blake2b(json.dumps(checksums).encode(), digest_size=8)
+    for q in questions:
+        digest.update(json.dumps([q.question, q.answer]).encode())
+    return digest.hexdigest()
 
 
 class _Run:
     """The loop, its optimisers and its checkpoints."""
 
     def __init__(
-        self, team: Team, plan: TrainingPlan, checkpoint: Checkpoint, report: Report, started: float
+        self, team: Team, plan: TrainingPlan, at: State, report: Report, started: float
     ) -> None:
         self._team, self._plan, self._report = team, plan, report
-        self.checkpoint, self._started = checkpoint, started
-        self._at = checkpoint.load(team.head, plan)
+        self._at, self._started = at, started
 
     def begins(self, phase: str) -> bool:
         """Whether nothing of a phase was done before this run."""

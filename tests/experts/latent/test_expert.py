@@ -9,18 +9,21 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from experts.cards import Prices
 from experts.errors import BadHead, ConfigError
 from experts.lab.composites.questions import LatentQuestion, draw_questions
 from experts.latent.brain import LatentBrain
+from experts.latent.card import FORMS, FormName
 from experts.latent.expert import BUNDLED_HEAD, bundled_latent_expert, latent_expert_on_engines
+from experts.latent.net.router import Route
 from experts.latent.wire import EngineUrls
 from experts.local.expert import InProcessExpert
 from experts.values import Arm, Call, Completion, Delta, Message, Sampling
 from orchestrator.config import load_config
 from orchestrator.pool import make_experts
-from tests.experts.latent.teams import FOLDERS
+from tests.experts.latent.teams import FOLDERS, noisy
 
 PRICES = {name: Prices(input_usd_per_mtok=1.0, output_usd_per_mtok=4.0) for name in FOLDERS}
 
@@ -65,6 +68,38 @@ def test_the_bill_has_every_member_that_read(together: InProcessExpert) -> None:
     assert both.ok
     assert both.usage.input_tokens > 2 * alone.usage.input_tokens
     assert 0 < both.cost_usd <= together.card.most_usd(both.call)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_member_is_paid_for_what_it_reads_and_says(form: FormName, tmp_path: Path) -> None:
+    """Prices so different that each member's share is seen in the sum."""
+    prices = {
+        name: Prices(input_usd_per_mtok=10.0**k, output_usd_per_mtok=10.0 ** (k + 2))
+        for name, k in zip(FOLDERS, (0, 5, 10), strict=True)
+    }
+    team = noisy(form)
+    with torch.no_grad():  # whoever asks, guilds speaks, and both others are heard
+        team.head.router.speak_bias[1] = team.head.router.ask_bias[:] = 1.0
+    team.save(tmp_path, {})
+    brain = LatentBrain(tmp_path, FOLDERS, prices)
+    brain.load()
+    call = ask("What is the token of the guild of Bem Stadur?")
+    put = brain.put(call)
+    assert put.prompt.route == Route("guilds", ("people", "sums"))
+    [said] = team.members["guilds"].tokenizer.ids_of_all(["brass bell"])
+    n_read = {name: len(m.prompt(call.messages).ids) for name, m in team.members.items()}
+    n_read["guilds"] += 2 * 12  # the slots of two peers
+    for peer in ("people", "sums"):
+        n_read[peer] += 11  # the places of its answer behind the one at which it would speak
+        n_read[peer] += len(brain.team.members[peer].tokenizer.tokens_of("brass bell")[0]) * (
+            form == "interaction"
+        )
+    assert put.n_read == sum(n_read.values()) - sum(
+        team.read_along(put.prompt.route, said).values()
+    )
+    read_usd = sum(n * prices[name].input_usd_per_mtok for name, n in n_read.items()) / 1e6
+    said_usd = len(said) * prices["guilds"].output_usd_per_mtok / 1e6
+    assert put.cost_usd(said) == pytest.approx(read_usd + said_usd, rel=1e-12)
 
 
 def test_a_stream_says_the_same(together: InProcessExpert) -> None:

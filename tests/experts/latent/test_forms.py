@@ -130,22 +130,31 @@ def test_a_later_byte_of_the_answer_changes_no_earlier_logit(
     assert not torch.allclose(one[same], other[same])
 
 
-def test_a_later_byte_of_the_question_changes_no_earlier_state(frozen: dict[str, Member]) -> None:
-    """Of the primary's, by what its peers have read: the two questions differ in their last
-    letter, and so do the peers' thoughts, but nothing before that letter may know."""
+@pytest.mark.parametrize("letters", [("r", "s"), ("ï", "î")])
+@pytest.mark.parametrize("speaker", ["guilds", "sums"])
+def test_a_later_byte_of_the_question_changes_no_earlier_state(
+    speaker: str, letters: tuple[str, str], frozen: dict[str, Member]
+) -> None:
+    """Of the primary's, by what its peers have read: the two questions differ in their last byte,
+    which is half a letter at times, and so do the peers' thoughts, but nothing before that byte may
+    know."""
     team = noisy("interaction", frozen)
-    primary = frozen["guilds"]
+    primary = frozen[speaker]
+    route = Route(speaker, tuple(name for name in frozen if name != speaker))
 
     def states(text: str) -> torch.Tensor:
         examples = Examples(team.members, [Example(text, "x")], 12)
-        asked = examples.asked(ROUTE.primary, ROUTE.peers, [0], with_answers=False)
-        thoughts = examples.whole_thoughts(ROUTE.primary, ROUTE.peers, [0])
+        asked = examples.asked(route.primary, route.peers, [0], with_answers=False)
+        thoughts = examples.whole_thoughts(route.primary, route.peers, [0])
         everything = replace(asked, n_tail=asked.ids.shape[1])
         with torch.no_grad():
             return team.form.begin(primary, everything, thoughts)[0][0]
 
-    one, other = states("The token of Bem Stadur"), states("The token of Bem Stadus")
-    n_same = len(primary.prompt([Message(role="user", content="The token of Bem Stadu")]).before)
+    texts = [f"The token of Bem Stadu{letter}" for letter in letters]
+    one, other = map(states, texts)
+    ids = [primary.prompt([Message(role="user", content=text)]).before for text in texts]
+    n_same = len(ids[0]) - 1
+    assert ids[0][:n_same] == ids[1][:n_same]
     torch.testing.assert_close(one[:n_same], other[:n_same], atol=1e-9, rtol=1e-9)
     assert not torch.allclose(one[n_same], other[n_same])
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experts.errors import BadHead, DataError
+from experts.errors import BadHead, ConclaveError, DataError
 from experts.lab.composites.questions import training_questions
 from experts.latent.card import FORMS, WEIGHTS_FILE, FormName, card_of, read_card
 from experts.latent.net.member import Member
@@ -74,6 +74,18 @@ def test_a_head_is_trained_and_its_members_are_not(
     assert Team.load(tmp_path, FOLDERS).card == card
 
 
+def test_a_training_that_changed_a_member_makes_no_head(tmp_path: Path) -> None:
+    own = members()
+
+    def spoil(progress: Progress) -> None:
+        with torch.no_grad():
+            own["sums"].model.lm_head.weight[0, 0] += 1e-3
+
+    with pytest.raises(ConclaveError, match="sums was to stay frozen"):
+        train(untrained(QUICK.form, own), QUESTIONS, QUICK, tmp_path, report=spoil)
+    assert not (tmp_path / "head.json").exists()
+
+
 def test_a_run_that_was_stopped_goes_on_to_the_same_head(
     frozen: dict[str, Member], tmp_path: Path
 ) -> None:
@@ -94,8 +106,14 @@ def test_a_checkpoint_of_another_plan_is_not_gone_on_from(
 ) -> None:
     with pytest.raises(Stopped):
         trained(QUICK, tmp_path, frozen, until=6)
+    with pytest.raises(DataError, match="checkpoint of other questions"):
+        train(untrained(QUICK.form, frozen), QUESTIONS[:-1], QUICK, tmp_path)
     with pytest.raises(DataError, match="checkpoint of another plan"):
         trained(replace(QUICK, seed=1), tmp_path, frozen)
+    [checkpoint] = tmp_path.glob("checkpoint*")
+    checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
+    with pytest.raises(DataError, match="cannot be gone on from"):
+        trained(QUICK, tmp_path, frozen)
 
 
 def test_a_head_of_other_models_is_refused(frozen: dict[str, Member], tmp_path: Path) -> None:

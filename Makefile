@@ -5,7 +5,7 @@ VLLM := .venv-vllm
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-data vllm test-vllm lint format train fit clean
+.PHONY: help demo serve test test-data vllm test-vllm test-redis lint format train fit clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,10 @@ vllm: $(VLLM)/installed ## Set up a real vLLM for CPUs, in an environment of its
 
 test-vllm: $(VENV)/installed-dev $(VLLM)/installed ## Set up a real vLLM (CPU), then run the tests that need it
 	CONCLAVE_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest tests/vllm
+
+test-redis: $(VENV)/installed-dev ## Test on a real Redis: the program redis-server must be there
+	CONCLAVE_REDIS_SERVER=$$(command -v redis-server) || { echo "Install Redis first: apt-get install redis-server"; exit 1; }; \
+	CONCLAVE_REDIS_SERVER=$$CONCLAVE_REDIS_SERVER $(BIN)/python -m pytest tests/redis
 
 lint: $(VENV)/installed-dev ## Check style, formatting and types
 	$(BIN)/ruff check .

@@ -40,7 +40,9 @@ def test_it_has_every_option_and_route() -> None:
     assert set(re.findall(r"`(\w+)`", rest)) == set(ROUTES) - ASKING
 
 
-def test_its_configuration_is_one(tmp_path: Path) -> None:
-    [config] = [text for language, text in BLOCKS if language == "yaml"]
-    (tmp_path / "conclave.yaml").write_text(config)
-    assert load_config(tmp_path / "conclave.yaml").server.host == "0.0.0.0"
+def test_its_configurations_are_some(tmp_path: Path) -> None:
+    alone, together = [text for language, text in BLOCKS if language == "yaml"]
+    (tmp_path / "alone.yaml").write_text(alone)
+    assert load_config(tmp_path / "alone.yaml").server.host == "0.0.0.0"
+    (tmp_path / "together.yaml").write_text(together)
+    assert load_config(tmp_path / "together.yaml").server.redis_url == "redis://127.0.0.1:6379/0"

@@ -183,6 +183,8 @@ server:
   port: 8000
   max_body_bytes: 1000000
   idempotency_kept_s: 86400  # so long an answer is given again to its Idempotency-Key
+  open_to_all: false         # without keys, too, listen beyond this machine (docs/keys.md)
+  # redis_url: redis://127.0.0.1:6379/0  # keys and budgets of several servers together
   allowed_hosts: []          # further names under which agents reach /mcp
 """
 

@@ -77,7 +77,7 @@ def create(
 
     from orchestrator.config import load_config
     from orchestrator.keys.key import ASKING, Allowance, new_key
-    from orchestrator.keys.store import KeyStore
+    from orchestrator.keys.opening import open_keys
 
     config = load_config(config_file)
     models = [m.removeprefix("conclave/") for m in model or []]
@@ -101,7 +101,7 @@ def create(
         ),
         expires_at=None if days is None else now + days * _DAY_S,
     )
-    with closing(KeyStore(config.keys_path)) as store:
+    with closing(open_keys(config)) as store:
         store.add(key)
     if as_json:
         typer.echo(json.dumps({**key_object(key), "secret": secret}))
@@ -115,12 +115,12 @@ def list_keys(as_json: JsonOption = False, config_file: ConfigOption = None) -> 
     from contextlib import closing
 
     from orchestrator.config import load_config
+    from orchestrator.keys.opening import open_keys
     from orchestrator.keys.periods import begin_of
-    from orchestrator.keys.store import KeyStore
     from orchestrator.ledger import Ledger
 
     config = load_config(config_file)
-    with closing(KeyStore(config.keys_path)) as store, Ledger(config.ledger_path) as ledger:
+    with closing(open_keys(config)) as store, Ledger(config.ledger_path) as ledger:
         keys = store.all()
         now = time.time()
         spent = [ledger.spent_usd(k.key_id, begin_of(k.allowance.period, now)) for k in keys]
@@ -144,9 +144,9 @@ def revoke(
     from contextlib import closing
 
     from orchestrator.config import load_config
-    from orchestrator.keys.store import KeyStore
+    from orchestrator.keys.opening import open_keys
 
-    with closing(KeyStore(load_config(config_file).keys_path)) as store:
+    with closing(open_keys(load_config(config_file))) as store:
         key = store.revoke(name, now=time.time())
     typer.echo(f"The key {key.name} ({key.key_id}) is revoked.", err=True)
 

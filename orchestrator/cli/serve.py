@@ -106,9 +106,9 @@ def _check_who_may_come(config: Config, address: str) -> None:
     from contextlib import closing
 
     from experts.errors import UserError
-    from orchestrator.keys.store import KeyStore
+    from orchestrator.keys.opening import open_keys
 
-    with closing(KeyStore(config.keys_path)) as store:
+    with closing(open_keys(config)) as store:
         if store.all():
             return
     risk = f"Listening on {address}: anyone who reaches this port can spend on your experts."

@@ -17,6 +17,10 @@ HostName = Annotated[
 ]
 
 
+RedisURL = Annotated[str, Field(pattern=r"^(rediss?://[^@]+|unix://[^@]+)$")]
+"""Without a password: configuration files are shown to others."""
+
+
 class RunSettings(Strict):
     """Durable runs (`conclave runs`)."""
 
@@ -50,6 +54,9 @@ class ServerSettings(Strict):
     port: int = Field(default=8000, ge=0, le=65535)
     open_to_all: bool = False
     """Listen beyond this machine although there are no keys: whoever reaches the port spends."""
+    redis_url: RedisURL | None = None
+    """Where keys are kept, and what they use is counted, for several servers together; without, in
+    the data folder of each. A password is read from CONCLAVE_REDIS_PASSWORD."""
     max_body_bytes: int = Field(default=1_000_000, ge=1000)
     idempotency_kept_s: float = Field(default=86_400, gt=0, allow_inf_nan=False)
     """For so long a request that is sent again with its `Idempotency-Key` gets the same answer."""

@@ -21,7 +21,7 @@ from orchestrator.keys.bucket import Bucket
 from orchestrator.keys.key import VirtualKey
 from orchestrator.keys.periods import begin_of, end_of
 
-RefusalCode = Literal["rate_limit_exceeded", "insufficient_quota"]
+RefusalCode = Literal["rate_limit_exceeded", "insufficient_quota", "unavailable"]
 _FIRST_GUESS_S = 1.0
 """Of how long a request takes, before one has ended."""
 _NEW_SHARE = 0.2

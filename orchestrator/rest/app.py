@@ -22,9 +22,8 @@ from orchestrator.conclave import Conclave
 from orchestrator.config import Config
 from orchestrator.decision import Result
 from orchestrator.failures import raise_if_failed
-from orchestrator.keys.accounts import LocalAccounts
+from orchestrator.keys.opening import Counting, open_keys
 from orchestrator.keys.ring import KeyRing
-from orchestrator.keys.store import KeyStore
 from orchestrator.keys.till import KeyTill
 from orchestrator.learning.showing import learning_facts
 from orchestrator.learning.watch import Watch
@@ -78,8 +77,9 @@ def create_app(
     done. watch: starts refits that are due."""
     readiness = _Readiness()
     under_way: Tasks = set()
-    store = KeyStore(config.keys_path)
-    ring, accounts = KeyRing(store), LocalAccounts(conclave.ledger.spent_usd)
+    store = open_keys(config)
+    ring, counting = KeyRing(store), Counting(conclave.ledger, config)
+    accounts = counting.accounts
     conclave.till = KeyTill(accounts, ring.of_id, conclave.pool)
     mcp = MCPOverHTTP(conclave, config)
     runs = RunsAtWork(conclave, config)
@@ -97,7 +97,7 @@ def create_app(
             asyncio.create_task(_keep_learning(conclave, watch)),
             asyncio.create_task(_keep_looking(ring)),
         ]
-        async with mcp.running():
+        async with counting.running(), mcp.running():
             yield
         for task in tasks:
             task.cancel()

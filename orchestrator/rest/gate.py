@@ -57,7 +57,8 @@ class Gate:
     ) -> None:
         spends = route in _SPENDING and scope["method"] == "POST"
         if refusal := await self._accounts.admit(key, spends=spends):
-            await _tell(send, 429, _refused(refusal), _when(refusal))
+            status = 503 if refusal.code == "unavailable" else 429
+            await _tell(send, status, _refused(refusal), _when(refusal))
             return
         started = time.perf_counter()
         try:

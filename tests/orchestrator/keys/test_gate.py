@@ -15,7 +15,7 @@ from experts.cards import Prices
 from experts.fake import FakeExpert
 from orchestrator.config import Config
 from orchestrator.keys.key import ROUTES, Allowance, VirtualKey, new_key
-from orchestrator.keys.store import KeyStore
+from orchestrator.keys.store import SQLiteKeyStore
 from orchestrator.ledger import Ledger
 from orchestrator.rest.app import create_app
 from tests.orchestrator.batch.batches import echo, make_conclave
@@ -30,7 +30,7 @@ COST_USD = 9.0
 def made(data_dir: Path, name: str = "somebody", **more: Any) -> tuple[VirtualKey, dict[str, str]]:
     """A key in the store, and the header that it is sent by."""
     key, secret = new_key(name, now=NOW, **more)
-    with closing(KeyStore(data_dir / "keys.sqlite")) as store:
+    with closing(SQLiteKeyStore(data_dir / "keys.sqlite")) as store:
         store.add(key)
     return key, {"authorization": f"Bearer {secret}"}
 
@@ -89,7 +89,7 @@ def test_a_revoked_key_opens_nothing_and_leaves_the_door_closed(
     ledger: Ledger, data_dir: Path
 ) -> None:
     key, header = made(data_dir)
-    with closing(KeyStore(data_dir / "keys.sqlite")) as store:
+    with closing(SQLiteKeyStore(data_dir / "keys.sqlite")) as store:
         store.revoke(key.name, now=NOW)
     with_key, without = asked(ledger, {"json": body(), "headers": header}, {"json": body()})
     assert code(with_key) == code(without) == (401, "invalid_api_key")

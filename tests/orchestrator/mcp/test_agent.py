@@ -107,6 +107,7 @@ def test_every_field_is_on_the_page() -> None:
         "max_body_bytes",
         "idempotency_kept_s",
         "open_to_all",
+        "redis_url",
     }
     shown |= {"stand_ins", "router_cost_usd", "n_calls"}  # the dots
     wanted = {*AskArguments.model_fields, *Extension.model_fields, *AskResult.model_fields}

@@ -19,8 +19,8 @@ def members(dtype: torch.dtype = torch.float32) -> dict[str, Member]:
     return {name: Member.load(name, folder, dtype=dtype) for name, folder in FOLDERS.items()}
 
 
-def untrained(form: FormName, of: dict[str, Member] | None = None) -> Team:
-    return Team(card_of(form, FOLDERS, n_slots=12, top_k=2), of or members())
+def untrained(form: FormName, of: dict[str, Member] | None = None, *, top_k: int = 2) -> Team:
+    return Team(card_of(form, FOLDERS, n_slots=12, top_k=top_k), of or members())
 
 
 def noisy(form: FormName, of: dict[str, Member] | None = None) -> Team:

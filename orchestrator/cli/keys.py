@@ -61,8 +61,8 @@ def create(
     route: Annotated[
         list[str] | None,
         typer.Option(
-            help="What it is for; again for more: chat, route, feedback, models, mcp (these by "
-            "default), runs, human, learning."
+            help="What it is for; again for more: chat, route, feedback, models, experts, "
+            "decisions, mcp (these by default), runs, human, learning."
         ),
     ] = None,
     days: Annotated[float | None, typer.Option(help="Days that it is good for.", min=1e-6)] = None,

@@ -18,9 +18,12 @@ Period = Literal["day", "week", "month", "total"]
 PERIODS: tuple[Period, ...] = ("day", "week", "month", "total")
 PREFIX = "ck-"
 """Of every secret, so that scanners of code and logs know one when they see it."""
-ROUTES = ("chat", "route", "feedback", "models", "mcp", "runs", "human", "learning")
+ROUTES = (
+    "chat", "route", "feedback", "models", "experts", "decisions", "mcp",
+    "runs", "human", "learning",
+)  # fmt: skip
 """What a key can be for: the part of a path behind ``/v1/`` (and ``/mcp``)."""
-ASKING = frozenset({"chat", "route", "feedback", "models", "mcp"})
+ASKING = frozenset({"chat", "route", "feedback", "models", "experts", "decisions", "mcp"})
 """What whoever asks needs. The others are named one by one: what people are asked, say, is of all
 keys."""
 

@@ -114,6 +114,10 @@ class ExpertShown(_Shown):
     price_source: str
     success_by_category: dict[str, float]
     """Share of questions that it is expected to answer right, by category; empty before a fit."""
+    is_loaded: bool
+    """False: whoever asks it waits for that, and shares its cost."""
+    n_waiting: int
+    """For it to be loaded."""
 
 
 class PolicyShown(_Shown):

@@ -13,6 +13,7 @@ from experts.values import Completion, Query
 from orchestrator.conclave import Conclave
 from orchestrator.config import Config
 from orchestrator.decision import Decision, Result
+from orchestrator.facts import pool_object
 from orchestrator.failures import raise_if_failed
 from orchestrator.keys.asking import wishes_of
 from orchestrator.keys.key import VirtualKey
@@ -25,11 +26,9 @@ from orchestrator.mcp.schemas import (
     RouteArguments,
     RouteResult,
 )
-from orchestrator.profiles import current_profiles
 from orchestrator.queries import make_query
 from orchestrator.rest.chat import ABSTAINED, conclave_object
 from orchestrator.rest.schemas import FeedbackRequest
-from orchestrator.roster import expert_rows, success_by_category
 
 SOURCE = "mcp"
 """In the ledger, of what was asked at this door."""
@@ -109,21 +108,9 @@ def make_tools(conclave: Conclave, config: Config) -> dict[str, Tool]:
 
     async def experts(asked: ExpertsArguments, caller: Caller) -> Told:
         await asyncio.to_thread(conclave.learn)
-        learner = conclave.learner
-        strengths = {}
-        if learner is not None:
-            strengths = success_by_category(current_profiles(learner.fitted, learner.shifts))
-        rows = expert_rows(conclave.pool.cards, strengths)
-        policies = [
-            {"name": name, "fallback_price_usd": policy.fallback_price_usd}
-            for name, policy in conclave.policies.items()
-        ]
-        structured = {
-            "experts": rows,
-            "policies": policies,
-            "is_fitted": learner is not None,
-        }
-        return Told(structured=structured, texts=[_expert_in_words(row) for row in rows])
+        structured = pool_object(conclave)
+        texts = [_expert_in_words(row) for row in structured["experts"]]
+        return Told(structured=structured, texts=texts)
 
     async def feedback(said: FeedbackRequest, caller: Caller) -> Told:
         await asyncio.to_thread(

@@ -21,6 +21,7 @@ from experts.values import Query
 from orchestrator.conclave import Conclave
 from orchestrator.config import Config
 from orchestrator.decision import Result
+from orchestrator.facts import decision_object, pool_object
 from orchestrator.failures import raise_if_failed
 from orchestrator.keys.opening import Counting, open_keys
 from orchestrator.keys.ring import KeyRing
@@ -280,6 +281,20 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
         if name.removeprefix("conclave/") not in known:
             raise UnknownExpert(name, known, what="model (policy or expert)")
         return _model(name, "expert" if name in conclave.experts else "conclave", started)
+
+    @app.get("/v1/experts", tags=["Conclave"])
+    async def experts() -> dict[str, Any]:
+        """The pool: prices, strengths by kind of question, who is loaded and how many wait."""
+        return await asyncio.to_thread(pool_object, conclave)
+
+    @app.get("/v1/decisions/{decision_id}", tags=["Conclave"])
+    async def decision(decision_id: str, request: Request) -> dict[str, Any]:
+        """Why an answer is what it is: beliefs, plan, calls, bill. A key sees its own."""
+        key = virtual_key_of(request)
+        account = None if key is None else key.key_id
+        return await asyncio.to_thread(
+            decision_object, conclave.ledger, decision_id, account=account
+        )
 
     @app.get("/v1/learning", tags=["Operations"])
     async def learning() -> dict[str, Any]:

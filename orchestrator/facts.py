@@ -81,8 +81,8 @@ def decision_object(
 _DECIDED = ("plan", "reason", "p_correct", "expected_cost_usd")
 _CALLS = (
     "SELECT at, expert, mode, purpose, answer, input_tokens, output_tokens, cached_tokens, "
-    "cost_usd, latency_s, load_s, n_batch, finish_reason, error, error_code, usage_estimated, asked "
-    "FROM calls WHERE decision_id = ? ORDER BY call_id"
+    "cost_usd, latency_s, load_s, n_batch, finish_reason, error, error_code, usage_estimated, "
+    "asked FROM calls WHERE decision_id = ? ORDER BY call_id"
 )
 _VERDICTS = "SELECT at, score, source FROM verdicts WHERE decision_id = ? ORDER BY verdict_id"
 

@@ -102,6 +102,23 @@ def test_each_member_is_paid_for_what_it_reads_and_says(form: FormName, tmp_path
     assert put.cost_usd(said) == pytest.approx(read_usd + said_usd, rel=1e-12)
 
 
+def test_each_call_of_a_batch_is_sampled_as_it_asks(together: InProcessExpert) -> None:
+    """Of several routes, so that rows stand elsewhere in their batch than among the calls."""
+    calls = [
+        ask("What is the token of Jatrir?", max_tokens=12),
+        ask("The token of Bem Stadur's guild?", max_tokens=2),
+        ask("Spell planet backwards.", max_tokens=3),
+        ask("What is the token of the guild of Bem Stadur?", max_tokens=9, temperature=1.9, seed=5),
+        ask("Spell planet backwards.", max_tokens=12, temperature=1.9, seed=1),
+    ]
+    by_itself = [completed(together, [call])[0] for call in calls]
+    for alone, said in zip(by_itself, completed(together, calls), strict=True):
+        assert (said.text, said.usage, said.finish_reason) == (
+            alone.text, alone.usage, alone.finish_reason,
+        )  # fmt: skip
+    assert len({c.text for c in by_itself}) >= 4  # mixing them up would be seen
+
+
 def test_a_stream_says_the_same(together: InProcessExpert) -> None:
     async def streamed() -> list[Delta | Completion]:
         return [piece async for piece in together.stream(ask("Bem Stadur's guild has what token?"))]

@@ -42,9 +42,12 @@ def prompts_of(team: Team, texts: Sequence[str]) -> dict[str, list[Prompt]]:
     }
 
 
-def say(team: Team, route: Route, texts: Sequence[str], n_tokens: int = 8) -> list[list[int]]:
+def say(
+    team: Team, route: Route, texts: Sequence[str], until: Sequence[int] | None = None
+) -> list[list[int]]:
+    """until: tokens of each row."""
     said: list[list[int]] = [[] for _ in texts]
-    samplings = [Sampling(max_tokens=n_tokens)] * len(texts)
+    samplings = [Sampling(max_tokens=n) for n in until or [8] * len(texts)]
     # Without end tokens, so that every row says as many.
     steps = team.steps(route, prompts_of(team, texts))
     for step in decode(steps, samplings, end_ids=frozenset()):
@@ -110,6 +113,36 @@ def test_a_row_does_not_depend_on_its_batch(form: FormName, frozen: dict[str, Me
     team = noisy(form, frozen)
     together = say(team, ROUTE, QUESTIONS)
     assert together == [say(team, ROUTE, [q])[0] for q in QUESTIONS]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_rows_that_end_early_leave_the_others_as_they_are(
+    form: FormName, frozen: dict[str, Member]
+) -> None:
+    """What goes on is a part of the batch: other places, other lengths, other texts said so far."""
+    team, until = noisy(form, frozen), (2, 9, 5)
+    together = say(team, ROUTE, QUESTIONS, until)
+    assert together == [
+        say(team, ROUTE, [q], [n])[0] for q, n in zip(QUESTIONS, until, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gates_count_fully_and_are_felt_by_the_gradient(
+    form: FormName, frozen: dict[str, Member]
+) -> None:
+    """An engine that knows of no gates computes what was trained; the router learns from it."""
+    team = noisy(form, frozen)
+    examples = Examples(team.members, [Example(q, "brass") for q in QUESTIONS], 12)
+    gates = torch.tensor([[-2.0, -0.5]] * 3, dtype=torch.float64, requires_grad=True)
+
+    def losses(gates: torch.Tensor | None) -> torch.Tensor:
+        return token_losses(team, examples, ROUTE, [0, 1, 2], gates)[0]
+
+    gated = losses(gates)
+    [felt] = torch.autograd.grad(gated.sum(), gates)
+    assert felt.abs().min() > 0
+    torch.testing.assert_close(gated, losses(None), atol=1e-9, rtol=1e-9)
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from experts.errors import BadHead
-from experts.local.fingerprint import weights_fingerprint
+from experts.local.fingerprint import reading_fingerprint, weights_fingerprint
 from experts.weights_file import fill, only
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ class MemberCard:
     name: str
     weights: str
     """Fingerprint of its weights and tokenizer (``experts.local.fingerprint``)."""
+    reading: str
+    """Fingerprint of how they are used: configuration, chat template."""
     width: int
     depth: int
     """Layers."""
@@ -82,6 +84,12 @@ class HeadCard:
                     f"The head was trained with another {member.name!r}: its weights are "
                     f"{member.weights}, those here {found}. Use the model it was trained with, or "
                     "train a head for this one: conclave latent train."
+                )
+            if reading_fingerprint(folder) != member.reading:
+                raise BadHead(
+                    "The head was trained with another configuration or chat template of "
+                    f"{member.name!r}: something beside the weights in {folder} has changed. Put "
+                    "it back, or train a head for this one: conclave latent train."
                 )
 
 
@@ -142,6 +150,7 @@ def card_of(
             MemberCard(
                 name=name,
                 weights=weights_fingerprint(folder),
+                reading=reading_fingerprint(folder),
                 width=config.hidden_size,
                 depth=config.num_hidden_layers,
                 cached=2 * heads * size,

@@ -21,6 +21,9 @@ _SPEECH_FILES = (
 _PER_CALL = ("truncation", "padding")
 """Keys of tokenizer.json that tell how it was last used, not what it is."""
 
+_OF_WHO_SAVED_IT = ("_name_or_path", "dtype", "torch_dtype", "transformers_version")
+"""Keys of config.json that tell how it was last saved, not what the model does."""
+
 
 def weights_fingerprint(folder: Path) -> str:
     """16 hex digits; the same wherever the folder lies, another after any retraining."""
@@ -42,6 +45,18 @@ def speech_fingerprint(folder: Path) -> str:
     for path in (folder / name for name in _SPEECH_FILES):
         if path.is_file():
             digest.update(f"{path.name}:{path.stat().st_size};".encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def reading_fingerprint(folder: Path) -> str:
+    """16 hex digits; others after any change of how the weights are used: what
+    ``speech_fingerprint`` sees, and the configuration."""
+    digest = hashlib.blake2b(speech_fingerprint(folder).encode(), digest_size=8)
+    path = folder / "config.json"
+    if path.is_file():
+        told = json.loads(path.read_text(encoding="utf-8"))
+        kept = {k: v for k, v in told.items() if k not in _OF_WHO_SAVED_IT}
+        digest.update(json.dumps(kept, sort_keys=True).encode())
     return digest.hexdigest()
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from experts.errors import BadHead, ConclaveError, DataError
 from experts.lab.composites.questions import training_questions
 from experts.latent.card import FORMS, WEIGHTS_FILE, FormName, card_of, read_card
+from experts.latent.expert import BUNDLED_HEAD
 from experts.latent.net.member import Member
 from experts.latent.net.team import Team
 from experts.latent.plan import TrainingPlan
@@ -128,6 +129,25 @@ def test_a_head_of_other_models_is_refused(frozen: dict[str, Member], tmp_path: 
         Team.load(tmp_path / "head", {**FOLDERS, "sums": tmp_path / "sums"})
     with pytest.raises(BadHead, match="trained with 'sums', which is not among"):
         Team.load(tmp_path / "head", {k: v for k, v in FOLDERS.items() if k != "sums"})
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("config.json", '"rope_theta": 10000.0', '"rope_theta": 100.0'),
+        ("chat_template.jinja", "{%", "Q{%"),
+    ],
+)
+def test_a_head_of_models_that_are_used_otherwise_is_refused(
+    name: str, old: str, new: str, tmp_path: Path
+) -> None:
+    """The weights alone do not say what is read and how."""
+    shutil.copytree(FOLDERS["sums"], tmp_path / "sums")
+    path = tmp_path / "sums" / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    with pytest.raises(BadHead, match="another configuration or chat template of 'sums'"):
+        read_card(BUNDLED_HEAD).check({**FOLDERS, "sums": tmp_path / "sums"})
 
 
 def test_what_is_no_head_is_said_to_be_none(tmp_path: Path) -> None:

@@ -87,7 +87,12 @@ def _random_member(name: str, shape: Shape, device: str) -> Member:
 def _cards(shape: Shape) -> tuple[MemberCard, ...]:
     return tuple(
         MemberCard(
-            name=name, weights="", width=shape.width, depth=shape.layers, cached=2 * shape.width
+            name=name,
+            weights="",
+            reading="",
+            width=shape.width,
+            depth=shape.layers,
+            cached=2 * shape.width,
         )
         for name in LATENT_MEMBERS
     )

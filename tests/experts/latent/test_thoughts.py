@@ -9,7 +9,7 @@ import torch
 from transformers import DynamicCache
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
-from experts.latent.net.cache_fusion import _rotations, _turned
+from experts.latent.net.cache_fusion import _rotations, _SlotContext, _turned
 from experts.latent.net.member import Member
 from experts.latent.net.thoughts import Reader
 from experts.values import Message
@@ -80,3 +80,14 @@ def test_keys_are_turned_as_the_primary_turns_its_own(frozen: dict[str, Member])
         plain = first.self_attn.k_proj(read).view(1, len(ids), n_heads, size).transpose(1, 2)
     everywhere = _rotations(primary, torch.arange(len(ids))[None])
     torch.testing.assert_close(_turned(plain, everywhere), cache.layers[0].keys)
+
+
+def test_a_slot_looks_at_the_ones_before_it_and_at_no_later_one() -> None:
+    context = _SlotContext(16, 5)
+    read = torch.randn(1, 5, 16)
+    other = read.clone()
+    other[:, 3] += 1
+    with torch.no_grad():
+        one, changed = context(read)[0], context(other)[0]
+    torch.testing.assert_close(one[:3], changed[:3])
+    assert not torch.allclose(one[4], changed[4])

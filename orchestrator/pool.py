@@ -169,6 +169,7 @@ def _latent(settings: LatentExpertSettings, config: Config, worker: ThreadPoolEx
                 worker=worker,
                 load_usd_per_s=config.host_usd_per_s,
                 description=settings.description,
+                device=settings.device,
             )
         return latent_expert(
             settings.name,

@@ -59,7 +59,7 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     as_json: JsonOption = False,
 ) -> None:
-    """Train a head for frozen models, some fifteen minutes for the bundled ones on two cores.
+    """Train a head for frozen models, some ten minutes for the bundled ones on two cores.
 
     Goes on from a checkpoint in the folder. The last line is JSON.
     """
@@ -70,7 +70,10 @@ def train(
     with training_bar(as_json) as tell:
         [trained] = train_heads([job], _folders(member), device=device, tell=tell).values()
     if not as_json:
-        typer.echo(f"Trained into {out}. Next: conclave latent evaluate --head {out}")
+        then = "name it in conclave.yaml (docs/latent.md)"
+        if not member:
+            then = f"conclave latent evaluate --head {out}"
+        typer.echo(f"Trained into {out}. Next: {then}")
     typer.echo(json.dumps({"head": str(out), "trained": trained}))
 
 

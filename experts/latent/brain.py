@@ -72,11 +72,15 @@ class LatentBrain:
         n_read = {p: len(prompts[p].ids) + n_slots - 1 for p in route.peers}
         n_read[route.primary] = n_primary
         read_usd = sum(self._read_usd(member, n) for member, n in n_read.items())
+        read_usd += sum(self._thinking_more_usd(peer) for peer in route.peers)
 
         def cost_usd(said: Sequence[int]) -> float:
             spoken = self._prices[route.primary].cost_usd(Usage(output_tokens=len(said)))
             along = team.read_along(route, said)
-            return read_usd + spoken + sum(self._read_usd(p, n) for p, n in along.items())
+            # Who is full hears no more.
+            room = {p: team.members[p].context_tokens - len(prompts[p].ids) for p in along}
+            heard_usd = sum(self._read_usd(p, min(n, room[p])) for p, n in along.items())
+            return read_usd + spoken + heard_usd
 
         return Put(
             call=call,
@@ -104,6 +108,14 @@ class LatentBrain:
 
     def _read_usd(self, member: str, n_tokens: int) -> float:
         return self._prices[member].cost_usd(Usage(input_tokens=n_tokens), n_calls=0)
+
+    def _thinking_more_usd(self, peer: str) -> float:
+        """What speaking its thoughts costs more than reading as many tokens at once."""
+        member, n_spoken = self.team.members[peer], self.team.card.n_slots - 1
+        if member.blank_id is not None:
+            return 0.0
+        spoken = self._prices[peer].cost_usd(Usage(output_tokens=n_spoken), n_calls=0)
+        return spoken - self._read_usd(peer, n_spoken)
 
     def read(self, text: str, call: Call) -> tuple[str, tuple[ToolCall, ...]]:
         return text, ()

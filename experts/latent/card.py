@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 FormName = Literal["soft_prefix", "cache_fusion", "interaction"]
 FORMS: tuple[FormName, ...] = get_args(FormName)
+SIZES_OF: Mapping[FormName, frozenset[str]] = {
+    "soft_prefix": frozenset({"wide"}),
+    "cache_fusion": frozenset({"inner", "wide"}),
+    "interaction": frozenset({"inner", "n_stacks", "wide"}),
+}
+"""What can be said of a form's own layers."""
+_MOST = 1_000_000
+"""Of any size: what is larger is a mistake, and would take all memory."""
 CARD_FILE, WEIGHTS_FILE = "head.json", "head.safetensors"
 
 
@@ -65,7 +73,11 @@ class HeadCard:
         (folder / CARD_FILE).write_text(f"{text}\n", encoding="utf-8")
 
     def check(self, folders: Mapping[str, Path]) -> None:
-        """That these hold the models that it fits, by name. Raises BadHead."""
+        """That these hold the models that it fits, by name, and no others. Raises BadHead."""
+        if unknown := folders.keys() - set(self.names):
+            raise BadHead(
+                f"{min(unknown)!r} is not a member of the head: they are {', '.join(self.names)}."
+            )
         for member in self.members:
             folder = folders.get(member.name)
             if folder is None:
@@ -115,14 +127,33 @@ def read_card(folder: Path) -> HeadCard:
         raise BadHead(
             f"{folder} has no {CARD_FILE}: it is not a head. `conclave latent train` makes one."
         ) from None
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise BadHead(f"{path} is not a head's card: {error}") from None
     if card.form not in FORMS:
         raise BadHead(f"{path}: unknown form {card.form!r}; known: {', '.join(FORMS)}.")
-    for name in ("n_slots", "top_k"):
-        if not isinstance(value := getattr(card, name), int) or value < 1:
-            raise BadHead(f"{path}: {name} is {value!r}; it is a number from 1.")
+    if problem := _problem(card):
+        raise BadHead(f"{path}: {problem}")
     return card
+
+
+def _problem(card: HeadCard) -> str | None:
+    """What no head can be, in words."""
+    if len(card.members) < 2 or len(set(card.names)) < len(card.members):
+        return (
+            f"a head has two members or more, each once; here: {', '.join(card.names) or 'none'}."
+        )
+    if not isinstance(card.sizes, dict) or not isinstance(card.trained, dict):
+        return "`sizes` and `trained` are objects with keys."
+    if unknown := card.sizes.keys() - SIZES_OF[card.form]:
+        return f"{min(unknown)!r} is no size of the form {card.form}."
+    counted = {"n_slots": card.n_slots, "top_k": card.top_k, **card.sizes}
+    for member in card.members:
+        of = {"width": member.width, "depth": member.depth, "cached": member.cached}
+        counted |= {f"{key} of {member.name}": value for key, value in of.items()}
+    for name, value in counted.items():
+        if type(value) is not int or not 1 <= value <= _MOST:  # True is an int, too
+            return f"{name} is {value!r}; it is a number from 1."
+    return None
 
 
 def fill_head(head: nn.Module, folder: Path, *, device: str = "cpu") -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from experts.cards import ExpertCard, Prices
 from experts.errors import BadHead
 from experts.latent.brain import LatentBrain
 from experts.latent.card import HeadCard, read_card, read_card_for_engines
+from experts.latent.pricing import most_of
 from experts.latent.wire import EngineUrls, SoftPrefixWire
 from experts.local.expert import InProcessExpert
 from experts.local.fingerprint import weights_fingerprint
@@ -41,14 +42,19 @@ def latent_expert(
     card.check(folders)
     brain = LatentBrain(head, folders, prices, device=device)
     described = description or f"{', '.join(card.names)} answering as one ({card.form})"
-    bound = _together([prices[m] for m in card.names])
+    bound = most_of(card, folders, prices)
     return InProcessExpert(
         _card(name, described, card, head, folders, bound, modes), brain, worker=worker
     )
 
 
 def bundled_latent_expert(
-    name: str, *, worker: ThreadPoolExecutor, load_usd_per_s: float, description: str = ""
+    name: str,
+    *,
+    worker: ThreadPoolExecutor,
+    load_usd_per_s: float,
+    description: str = "",
+    device: str = "cpu",
 ) -> InProcessExpert:
     """The bundled members with the bundled head."""
     members = bundled_cards(names=LATENT_MEMBERS, load_usd_per_s=load_usd_per_s)
@@ -59,6 +65,7 @@ def bundled_latent_expert(
         {m.name: m.prices for m in members},
         worker=worker,
         description=description,
+        device=device,
     )
 
 
@@ -96,15 +103,6 @@ def latent_expert_on_engines(
     )
 
 
-def _together(prices: Sequence[Prices]) -> Prices:
-    """An upper bound: every member reads what is said, and the dearest speaks."""
-    return Prices(
-        input_usd_per_mtok=sum(p.input_usd_per_mtok for p in prices),
-        output_usd_per_mtok=max(p.output_usd_per_mtok for p in prices),
-        load_usd_per_s=max(p.load_usd_per_s for p in prices),
-    )
-
-
 def _card(
     name: str,
     description: str,
@@ -129,5 +127,11 @@ def _card(
 
 
 def _context(folder: Path) -> int:
-    told = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return int(told["max_position_embeddings"])
+    path = folder / "config.json"
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["max_position_embeddings"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise BadHead(
+            f"{path} does not tell how long a text the model reads (max_position_embeddings): "
+            f"{type(error).__name__}: {error}."
+        ) from None

@@ -5,11 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from experts.latent.card import FormName
+from experts.errors import ConfigError
+from experts.latent.card import SIZES_OF, FormName
 
 Control = Literal["none", "shuffled", "zeroed"]
 """What a head is told of its peers: their states, another question's, or nothing. The last two are
 there to show what a head learns without its peers."""
+
+
+_FROM_ONE = (
+    "n_slots", "top_k", "route_questions", "likely_routes", "joint_rows", "checkpoint_every",
+)  # fmt: skip
+
+
+def _check(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ConfigError(f"{name} is {value}; it is a number from {least}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,8 +60,30 @@ class TrainingPlan:
     router_rate: float = 0.1
     balance: float = 0.01
     """Weight of the loss that keeps all members in use."""
-    checkpoint_every: int = 500
+    checkpoint_every: int = 100
     """Steps."""
+
+    def __post_init__(self) -> None:
+        """Raises ConfigError for numbers that no training can have."""
+        for name in _FROM_ONE:
+            _check(name, getattr(self, name), 1)
+        for name in ("teach_steps", "route_steps", "joint_steps", "likely_questions", "seed"):
+            _check(name, getattr(self, name), 0)
+        if self.teach_rows is not None:
+            _check("teach_rows", self.teach_rows, 1)
+        for name in ("teach_rate", "joint_rate", "router_rate"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it is a number above 0.")
+        for name in ("hopeless_share", "rare_word_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it is a share, 0 to below 1.")
+        if unknown := self.sizes.keys() - SIZES_OF[self.form]:
+            known = ", ".join(sorted(SIZES_OF[self.form])) or "none"
+            raise ConfigError(
+                f"sizes: {min(unknown)!r} is no size of the form {self.form}. Known: {known}."
+            )
+        for name, size in self.sizes.items():
+            _check(f"sizes.{name}", size, 1)
 
     @property
     def n_rows_taught(self) -> int:

@@ -107,10 +107,11 @@ class SoftPrefixWire:
             states = torch.tensor(told["data"][0]["data"])
         except (KeyError, IndexError, TypeError, ValueError):
             states = torch.tensor([])
-        if states.ndim != 2 or len(states) != len(ids):
+        width = self._loaded().members[peer].width
+        if states.shape != (len(ids), width) or not states.isfinite().all():
             raise WireError(
-                f"{urls.pooling} does not give a state for each token. Start it with --runner "
-                'pooling --convert embed --pooler-config \'{"task": "token_embed"}\'.'
+                f"{urls.pooling} does not give {width} numbers for each token. Start it with "
+                '--runner pooling --convert embed --pooler-config \'{"task": "token_embed"}\'.'
             )
         return states
 
@@ -161,11 +162,20 @@ class SoftPrefixWire:
 
 
 def _reply(told: Any, n_read: int) -> Reply:
-    choice = told["choices"][0]
-    reason: FinishReason = "length" if choice.get("finish_reason") == "length" else "stop"
-    said = (told.get("usage") or {}).get("completion_tokens")
-    usage = None if said is None else Usage(input_tokens=n_read, output_tokens=said)
-    return Reply(text=choice["text"], usage=usage, finish_reason=reason)
+    """Raises WireError for what is no completion; a count that cannot be is none."""
+    try:
+        choice = told["choices"][0]
+        text, ended = choice["text"], choice.get("finish_reason")
+        said = (told.get("usage") or {}).get("completion_tokens")
+    except (KeyError, IndexError, TypeError, AttributeError):
+        text = ended = said = None
+    if not isinstance(text, str):
+        raise WireError("the engine's answer is not a completion", may_be_paid=True)
+    reason: FinishReason = "length" if ended == "length" else "stop"
+    usage = None
+    if isinstance(said, int) and said >= 0:
+        usage = Usage(input_tokens=n_read, output_tokens=said)
+    return Reply(text=text, usage=usage, finish_reason=reason)
 
 
 def _session() -> ClientSession:

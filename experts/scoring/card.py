@@ -12,6 +12,7 @@ from experts.errors import BadScorer
 from experts.local.fingerprint import weights_fingerprint
 from experts.weights_file import only
 
+_MOST_WIDTH = 1_000_000
 CARD_FILE, WEIGHTS_FILE = "scorer.json", "scorer.safetensors"
 
 
@@ -36,6 +37,8 @@ def read_scorer_card(folder: Path, model_folder: Path) -> ScorerCard:
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
         card = ScorerCard(**only(told, ScorerCard))
+        if type(card.width) is not int or not 1 <= card.width <= _MOST_WIDTH:
+            raise ValueError(f"width is {card.width!r}; it is a number from 1")
     except FileNotFoundError:
         raise BadScorer(
             f"{folder} has no {CARD_FILE}: it is not a scorer. `conclave latent scorer` trains one."

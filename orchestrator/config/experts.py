@@ -21,6 +21,10 @@ Modes = Annotated[list[ModeName], Field(min_length=1)]
 what the section ``modes`` adds."""
 
 
+Device = Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")]
+"""Of PyTorch: cpu, cuda, cuda:1, mps."""
+
+
 class PriceSettings(Strict):
     """Dollars per million tokens. There is no default: an unknown price is an error."""
 
@@ -66,7 +70,7 @@ class LocalExpertSettings(Strict):
     prices: PriceSettings
     context_tokens: int | None = Field(default=None, ge=8)
     """None takes it from the model's config."""
-    device: str = "cpu"
+    device: Device = "cpu"
     """cpu or cuda."""
     tool_format: ToolFormat | Literal["none"] | None = None
     """How the model writes tool calls: hermes, json, or none for one that is given no tools. Left
@@ -93,6 +97,12 @@ class LatentEngineSettings(Strict):
     completions: str | None = Field(default=None, pattern=r"^https?://[^\s@]+$")
     """URL, without /v1, of the one that takes prompt embeddings; needed where it speaks."""
 
+    @model_validator(mode="after")
+    def _runs_somewhere(self) -> LatentEngineSettings:
+        if self.pooling is None and self.completions is None:
+            raise ValueError("give `pooling`, `completions`, or both: without, nobody is asked.")
+        return self
+
 
 class LatentExpertSettings(Strict):
     """Several Hugging Face causal LMs that answer as one (docs/latent.md): in this process, or on
@@ -107,7 +117,7 @@ class LatentExpertSettings(Strict):
     """Of a head that is named, by the names in its card."""
     description: str = ""
     modes: Modes = ["direct"]
-    device: str = "cpu"
+    device: Device = "cpu"
     """cpu or cuda, in this process."""
     engines: dict[str, LatentEngineSettings] = {}
     """By member; none: they run in this process."""
@@ -132,6 +142,8 @@ class LatentExpertSettings(Strict):
             )
         if self.members and not self.head:
             raise ValueError("`members` belong to a `head`; name its folder, too.")
+        if self.head is None and not self.engines and self.modes != ["direct"]:
+            raise ValueError("`modes` need a `head` of models that know them; the bundled do not.")
         return self
 
 

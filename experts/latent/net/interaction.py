@@ -343,7 +343,7 @@ class _GoingOn(Going):
         ends = [s + n_bytes_known(text) for s, text in zip(self._starts, told, strict=True)]
         pieces = [new_piece(text, before) for text, before in zip(told, self._texts, strict=True)]
         for i, reader in enumerate(self._readers):
-            ids_of = [self._ids(reader, piece) for piece in pieces]
+            ids_of = reader.fitting([self._ids(reader, piece) for piece in pieces])
             at = [[end] * len(some) for end, some in zip(ends, ids_of, strict=True)]
             self._hearing[i] = self._hearing[i].then(reader.read_on(ids_of, at))
         self._texts = [before + piece for before, piece in zip(self._texts, pieces, strict=True)]

@@ -80,6 +80,10 @@ class Member:
         device: torch.device = self.model.device
         return device
 
+    @property
+    def context_tokens(self) -> int:
+        return int(self.model.config.max_position_embeddings)
+
     @cached_property
     def slot_id(self) -> int:
         return slot_id_of(self.tokenizer)

@@ -39,6 +39,11 @@ class TableMember:
         self._table = _found(folder, _TABLES).float()
         self._output = _found(folder, _OUTPUTS).float()
 
+    @property
+    def width(self) -> int:
+        """Of its states."""
+        return int(self._output.shape[1])
+
     def prompt(self, messages: Sequence[Message]) -> Prompt:
         return prompt_of(self.tokenizer, messages)
 

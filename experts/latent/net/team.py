@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from transformers import DynamicCache
 
+from experts.errors import BadHead
 from experts.latent.card import WEIGHTS_FILE, HeadCard, fill_head, read_card
 from experts.latent.net.asked import ask, pieces_of
 from experts.latent.net.cache_fusion import CacheFusion
@@ -54,6 +55,7 @@ class Team:
         card = read_card(head)
         card.check(folders)
         members = {name: Member.load(name, folders[name], device=device) for name in card.names}
+        _check_all_bytes(card, members)
         team = cls(card, members)
         fill_head(team.head, head, device=device)
         team.head.eval()
@@ -102,6 +104,16 @@ class Team:
         """A batch of questions of one route, to be decoded; prompts are by member. alter: what is
         to happen to the peers' thoughts first, for experiments."""
         return TeamSteps(self, route, prompts, alter)
+
+
+def _check_all_bytes(card: HeadCard, members: Mapping[str, Member]) -> None:
+    """Fingerprints of files are samples; what is loaded is looked at whole. Raises BadHead."""
+    for name, wanted in card.trained.get("member_checksums", {}).items():
+        if name in members and members[name].checksum() != wanted:
+            raise BadHead(
+                f"The head was trained with other weights of {name!r}, by their checksum. Use the "
+                "model it was trained with, or train a head for this one: conclave latent train."
+            )
 
 
 class TeamSteps:

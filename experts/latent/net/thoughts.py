@@ -128,6 +128,17 @@ class Reader:
         self._n_read = self._n_read + said.sum(1)
         return Heard(self._run(ids, positions, self._mask), at, said)
 
+    def fitting(self, pieces: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+        """Of each row's piece what there is room for: who is full reads nothing more."""
+        most = self.peer.context_tokens
+        kept = []
+        for row, (piece, n_read) in enumerate(zip(pieces, self._n_read.tolist(), strict=True)):
+            fits = n_read + len(piece) <= most
+            kept.append(piece if fits else [])
+            if not fits:
+                self._n_read[row] = most
+        return kept
+
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows only."""
         self._cache.batch_select_indices(rows)

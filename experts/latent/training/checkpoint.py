@@ -4,6 +4,7 @@ and the rest as JSON in its header."""
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -45,6 +46,7 @@ class Checkpoint:
         head.load_state_dict(weights)
         moments = {k[5:]: v for k, v in tensors.items() if k.startswith("adam.")}
         state.phase, state.step, state.moments = told["phase"], told["step"], moments
+        state.seconds = told["seconds"]
         if told["routes"] is not None:
             state.routes = {int(k): Route(r[0], tuple(r[1:])) for k, r in told["routes"].items()}
         return state
@@ -62,6 +64,9 @@ class State:
         self.phase, self.step = _PHASES[0], 0
         self.moments: dict[str, torch.Tensor] = {}
         self.routes: Mapping[int, Route] | None = None
+        self.seconds = 0.0
+        """Of processes before this one."""
+        self._began = time.perf_counter()
 
     def begin(self, phase: str, n_steps: int, optimizer: torch.optim.Optimizer) -> int:
         """The first step of a phase that is still to be done; ``n_steps`` where none is."""
@@ -90,7 +95,7 @@ class State:
         routes = {str(k): [r.primary, *r.peers] for k, r in known} if self.routes else None
         told: dict[str, Any] = {
             "plan": asdict(self._plan), "made_of": self._made_of, "phase": phase, "step": step,
-            "routes": routes,
+            "routes": routes, "seconds": self.seconds + time.perf_counter() - self._began,
         }  # fmt: skip
         new = self._folder / f"{_FILE}.new"
         save_file(tensors, new, metadata={_TOLD: json.dumps(told)})

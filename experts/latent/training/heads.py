@@ -7,10 +7,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from experts.errors import BadHead
 from experts.latent.card import WEIGHTS_FILE, card_of, read_card
 from experts.latent.plan import TrainingPlan
 from experts.latent.training.examples import Example
-from experts.latent.training.train import Progress
+from experts.latent.training.train import Progress, digest_of
 from experts.side_by_side import side_by_side
 
 
@@ -51,13 +52,17 @@ def train_heads(
 def _trained(job: Job, members: Mapping[str, Path]) -> dict[str, Any] | None:
     if not (job.folder / WEIGHTS_FILE).is_file():
         return None
-    found = read_card(job.folder)
+    try:
+        found = read_card(job.folder)
+    except BadHead:  # somebody was killed between the two files
+        return None
     wanted = card_of(
         job.plan.form, members, n_slots=job.plan.n_slots, top_k=job.plan.top_k, **job.plan.sizes
     )
     told = {key: found.trained.get(key) for key in asdict(job.plan)}
     same = found.members == wanted.members and told == asdict(job.plan)
-    same = same and found.trained.get("n_questions") == len(job.questions)
+    made_of = digest_of(job.questions, found.trained.get("member_checksums", {}))
+    same = same and found.trained.get("made_of") == made_of
     return dict(found.trained) if same else None
 
 

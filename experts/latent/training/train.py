@@ -7,6 +7,7 @@ seen. Members are frozen, and their checksums are compared before and after.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -64,7 +65,8 @@ def train(
     examples = Examples(team.members, questions, plan.n_slots)
     examples.show(plan.control, seed=plan.seed)
     checkpoint = Checkpoint(folder)
-    at = checkpoint.load(team.head, plan, _digest(questions, before))
+    made_of = digest_of(questions, before)
+    at = checkpoint.load(team.head, plan, made_of)
     run = _Run(team, plan, at, report, started)
     run.steps("teach", plan.teach_steps, run.form_optimizer(plan.teach_rate),
               lambda step: teaching_loss(team, examples, plan, step))  # fmt: skip
@@ -82,9 +84,10 @@ def train(
     trained = {
         **asdict(plan),
         "n_questions": len(questions),
+        "made_of": made_of,
         "n_parameters": team.n_parameters,
-        "seconds": round(time.perf_counter() - started, 1),
-        "loss": round(last, 4),
+        "seconds": round(at.seconds + time.perf_counter() - started, 1),
+        "loss": None if math.isnan(last) else round(last, 4),
         "routes": _counted(routes),
         "member_checksums": before,
     }
@@ -93,8 +96,8 @@ def train(
     return trained
 
 
-def _digest(questions: Sequence[Example], checksums: Mapping[str, str]) -> str:
-    """Of what a head is trained with."""
+def digest_of(questions: Sequence[Example], checksums: Mapping[str, str]) -> str:
+    """16 hex digits of what a head is trained with: questions, and members' checksums."""
     digest = blake2b(json.dumps(checksums).encode(), digest_size=8)
     for q in questions:
         digest.update(json.dumps([q.question, q.answer]).encode())
@@ -168,6 +171,7 @@ class _Run:
         )
         found = search.found()
         self._at.keep_routes(found)
+        self._at.save("route", 0, self.router_optimizer())  # it was half of the work
         return found
 
     def _tell(self, phase: str, step: int, n_steps: int, loss: float) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,14 +17,19 @@ from experts.errors import BadHead, ConfigError
 from experts.lab.composites.questions import LatentQuestion, draw_questions
 from experts.latent.brain import LatentBrain
 from experts.latent.card import FORMS, FormName
-from experts.latent.expert import BUNDLED_HEAD, bundled_latent_expert, latent_expert_on_engines
+from experts.latent.expert import (
+    BUNDLED_HEAD,
+    bundled_latent_expert,
+    latent_expert,
+    latent_expert_on_engines,
+)
 from experts.latent.net.router import Route
 from experts.latent.wire import EngineUrls
 from experts.local.expert import InProcessExpert
 from experts.values import Arm, Call, Completion, Delta, Message, Sampling
 from orchestrator.config import load_config
 from orchestrator.pool import make_experts
-from tests.experts.latent.teams import FOLDERS, noisy
+from tests.experts.latent.teams import FOLDERS, members, noisy
 
 PRICES = {name: Prices(input_usd_per_mtok=1.0, output_usd_per_mtok=4.0) for name in FOLDERS}
 
@@ -102,6 +108,36 @@ def test_each_member_is_paid_for_what_it_reads_and_says(form: FormName, tmp_path
     assert put.cost_usd(said) == pytest.approx(read_usd + said_usd, rel=1e-12)
 
 
+@pytest.mark.parametrize("form", ["soft_prefix", "interaction"])
+def test_no_call_costs_more_than_its_bound(form: FormName, tmp_path: Path) -> None:
+    """Peers read along what noise says, a token a byte, and stop where they are full."""
+    prices = {name: Prices(input_usd_per_mtok=1.0, output_usd_per_mtok=1.0) for name in FOLDERS}
+    team = noisy(form, members())
+    with torch.no_grad():
+        team.head.router.speak_bias[2] = team.head.router.ask_bias[:] = 1.0
+    team.save(tmp_path, {})
+    with ThreadPoolExecutor(1) as worker:
+        expert = latent_expert("together", tmp_path, FOLDERS, prices, worker=worker)
+        calls = [ask(text, max_tokens=220) for text in ("Who?", "What is 3 and 4?")]
+        for said in completed(expert, calls):
+            assert said.ok
+            assert said.cost_usd <= expert.card.most_usd(said.call)
+
+
+def test_a_peer_that_speaks_its_thoughts_is_paid_for_speaking(tmp_path: Path) -> None:
+    price = Prices(input_usd_per_mtok=1.0, output_usd_per_mtok=100.0)
+    team = noisy("soft_prefix", members())
+    with torch.no_grad():
+        team.head.router.speak_bias[1] = team.head.router.ask_bias[:] = 1.0
+    team.save(tmp_path, {})
+    brain = LatentBrain(tmp_path, FOLDERS, dict.fromkeys(FOLDERS, price))
+    brain.load()
+    call = ask("Who?")
+    at_once = brain.put(call).cost_usd([])
+    brain.team.members["people"] = replace(brain.team.members["people"], blank_id=None)
+    assert brain.put(call).cost_usd([]) - at_once == pytest.approx(11 * 99e-6)
+
+
 def test_each_call_of_a_batch_is_sampled_as_it_asks(together: InProcessExpert) -> None:
     """Of several routes, so that rows stand elsewhere in their batch than among the calls."""
     calls = [
@@ -178,7 +214,10 @@ def test_it_is_in_a_pool_by_configuration(tmp_path: Path) -> None:
     [
         ({"head": "head"}, "a head needs its `members`"),
         ({"members": {"a": {"folder": "a", "prices": None}}}, "members"),
-        ({"engines": {"a": {"model": "a"}}}, "`engines` and `prices` go together"),
+        ({"engines": {"a": {"model": "a", "pooling": "http://a"}}}, "`prices` go together"),
+        ({"engines": {"a": {"model": "a"}}}, "give `pooling`, `completions`, or both"),
+        ({"modes": ["direct", "reason"]}, "`modes` need a `head`"),
+        ({"device": "tpu"}, "device"),
         ({"head": "x", "members": {}}, "a head needs its `members`"),
     ],
 )

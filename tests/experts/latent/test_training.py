@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from experts.errors import BadHead, ConclaveError, DataError
+from experts.errors import BadHead, ConclaveError, ConfigError, DataError
 from experts.lab.composites.questions import training_questions
 from experts.latent.card import FORMS, WEIGHTS_FILE, FormName, card_of, read_card
 from experts.latent.expert import BUNDLED_HEAD
@@ -21,6 +21,7 @@ from experts.latent.net.member import Member
 from experts.latent.net.team import Team
 from experts.latent.plan import TrainingPlan
 from experts.latent.training.examples import Example
+from experts.latent.training.heads import Job, train_heads
 from experts.latent.training.train import Progress, train
 from tests.experts.latent.teams import FOLDERS, members, untrained
 
@@ -115,6 +116,71 @@ def test_a_checkpoint_of_another_plan_is_not_gone_on_from(
     checkpoint.write_bytes(checkpoint.read_bytes()[:-9])
     with pytest.raises(DataError, match="cannot be gone on from"):
         trained(QUICK, tmp_path, frozen)
+
+
+def test_a_head_is_kept_for_the_same_questions_alone(tmp_path: Path) -> None:
+    """As many other questions make another head."""
+    tiny = replace(QUICK, teach_steps=2, route_steps=2, joint_steps=2)
+
+    def made(questions: list[Example]) -> bytes:
+        job = Job(name="one", plan=tiny, questions=questions, folder=tmp_path)
+        train_heads([job], FOLDERS)
+        return (tmp_path / WEIGHTS_FILE).read_bytes()
+
+    first = made(QUESTIONS[:30])
+    written = (tmp_path / WEIGHTS_FILE).stat().st_mtime_ns
+    assert made(QUESTIONS[:30]) == first
+    assert (tmp_path / WEIGHTS_FILE).stat().st_mtime_ns == written
+    assert made(QUESTIONS[30:]) != first
+    (tmp_path / "head.json").unlink()  # killed before the card was written
+    assert made(QUESTIONS[:30]) == first
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"top_k": 0}, {"n_slots": 0}, {"checkpoint_every": 0}, {"joint_rows": 0}, {"teach_rows": 0},
+     {"teach_steps": -5}, {"teach_rate": -1.0}, {"hopeless_share": 2.0}, {"sizes": {"bogus": 1}},
+     {"sizes": {"wide": 0}}],
+)  # fmt: skip
+def test_a_plan_that_no_training_can_have_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        replace(QUICK, **wrong)
+
+
+def test_a_plan_without_steps_says_so_in_json(frozen: dict[str, Member], tmp_path: Path) -> None:
+    idle = replace(QUICK, teach_steps=0, route_steps=0, joint_steps=0)
+    told = trained(idle, tmp_path, frozen)
+    assert told["loss"] is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("members", []), ("sizes", {"bogus": 1}), ("sizes", []), ("n_slots", True), ("top_k", 10**9)],
+)
+def test_a_card_of_no_head_is_refused(key: str, value: object, tmp_path: Path) -> None:
+    told = json.loads((BUNDLED_HEAD / "head.json").read_text())
+    (tmp_path / "head.json").write_text(json.dumps({**told, key: value}))
+    with pytest.raises(BadHead):
+        read_card(tmp_path)
+
+
+def test_weights_that_a_sample_of_the_file_does_not_show_are_seen(
+    frozen: dict[str, Member], tmp_path: Path
+) -> None:
+    """The card's fingerprint is made to agree: the checksum of what is loaded does not."""
+    trained(QUICK, tmp_path / "head", frozen)
+    shutil.copytree(FOLDERS["sums"], tmp_path / "sums")
+    other = Member.load("sums", tmp_path / "sums").model
+    with torch.no_grad():
+        other.lm_head.weight[0] += 1
+    other.save_pretrained(tmp_path / "sums")
+    folders = {**FOLDERS, "sums": tmp_path / "sums"}
+    told = json.loads((tmp_path / "head" / "head.json").read_text())
+    card = card_of("soft_prefix", folders, n_slots=12, top_k=2)
+    told["members"] = [asdict(member) for member in card.members]
+    (tmp_path / "head" / "head.json").write_text(json.dumps(told))
+    with pytest.raises(BadHead, match="other weights of 'sums', by their checksum"):
+        Team.load(tmp_path / "head", folders)
 
 
 def test_a_head_of_other_models_is_refused(frozen: dict[str, Member], tmp_path: Path) -> None:

@@ -59,6 +59,7 @@ def asked(
         "expected_cost_usd": None,
         "router_cost_usd": 0.0,
         "router_s": 0.0,
+        "account": "",
     }
     ledger.add_decisions([query], [decision], source="test")
     answer = {

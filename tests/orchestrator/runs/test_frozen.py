@@ -70,6 +70,7 @@ QUERY = Query(
         max_tokens=7, temperature=0.5, top_p=0.9, seed=3, stop=("!",), extra=(("tools", "[]"),)
     ),
     caller="me",
+    account="key-7",
 )
 DECISION = Decision(
     decision_id="dec-7",

@@ -136,9 +136,11 @@ class ExpertCard:
 
     def most_usage(self, call: Call) -> Usage:
         """Upper bound of a call's tokens: no tokenizer makes more tokens than there are bytes."""
-        text = sum(_most_tokens(m) for m in call.messages)
-        tools = len(dict(call.sampling.extra).get("tools", "").encode())
-        tools += _TOOLS_MARKUP_TOKENS if tools_of(call.sampling.extra) else 0
+        text = sum([_most_tokens(m) for m in call.messages])
+        tools = 0
+        if extra := call.sampling.extra:
+            tools = len(dict(extra).get("tools", "").encode())
+            tools += _TOOLS_MARKUP_TOKENS if tools_of(extra) else 0
         return Usage(
             input_tokens=min(
                 text + tools + _MARKUP_TOKENS + self.extra_tokens, self.context_tokens
@@ -149,7 +151,7 @@ class ExpertCard:
 
 
 def _most_tokens(message: Message) -> int:
-    calls = sum(
-        len(f"{c.id}{c.name}{c.arguments}".encode()) + _MARKUP_TOKENS for c in message.tool_calls
-    )
-    return len(message.content.encode()) + calls + _MARKUP_TOKENS
+    n = len(message.content.encode()) + _MARKUP_TOKENS
+    for c in message.tool_calls:
+        n += len(f"{c.id}{c.name}{c.arguments}".encode()) + _MARKUP_TOKENS
+    return n

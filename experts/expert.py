@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 from experts.cards import ExpertCard
 from experts.errors import UnknownExpert
 from experts.modes import DIRECT
-from experts.values import Arm, Call, Completion, Delta, LoadOutlook
+from experts.values import Arm, Call, Completion, Delta, LoadOutlook, Usage
 
 
 @runtime_checkable
@@ -89,6 +89,10 @@ class Pool:
     """The cards of the experts that may be asked: what strategies and routers know of them."""
 
     cards: tuple[ExpertCard, ...]
+    _by_name: dict[str, ExpertCard] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {card.name: card for card in self.cards})
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -105,10 +109,9 @@ class Pool:
 
     def card(self, name: str) -> ExpertCard:
         """Raises UnknownExpert, with the nearest names."""
-        for card in self.cards:
-            if card.name == name:
-                return card
-        raise UnknownExpert(name, self.names)
+        if (card := self._by_name.get(name)) is None:
+            raise UnknownExpert(name, self.names)
+        return card
 
     def in_mode(self, call: Call) -> Call:
         """The call with what its arm's mode adds to the prompt; itself where the mode adds nothing,
@@ -123,7 +126,16 @@ class Pool:
 
     def most_usd(self, call: Call) -> float:
         """Upper bound of what a call can cost in tokens, whoever of those that may answers it."""
+        if not call.stand_ins:
+            return self.card(call.arm.expert).most_usd(call)
         return max(self.card(name).most_usd(call) for name in call.experts)
+
+    def most_usage(self, call: Call) -> Usage:
+        """The most tokens that a call can use, whoever of those that may answers it."""
+        if not call.stand_ins:
+            return self.card(call.arm.expert).most_usage(call)
+        usages = [self.card(name).most_usage(call) for name in call.experts]
+        return max(usages, key=lambda u: u.input_tokens + u.output_tokens)
 
     @classmethod
     def of(cls, experts: Iterable[Expert]) -> Pool:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from experts.errors import DataError, NotFitted, UnknownDecision
@@ -173,12 +174,22 @@ class Conclave:
         """Decide about one query and record it, without asking anyone."""
         return self._opened([query], target, source)[0]
 
+    async def _decided(
+        self, query: Query, target: str, source: str, recalls_since_s: float | None
+    ) -> Decision:
+        decide = partial(self._route_to_answer, query, target, source, recalls_since_s)
+        if target in self.experts and recalls_since_s is None:
+            return decide()  # nothing to compute: a thread would be most of the work
+        # Embedding a question is milliseconds of computing: not on the event loop.
+        return await asyncio.to_thread(decide)
+
     def _route_to_answer(
         self, query: Query, target: str, source: str, recalls_since_s: float | None
     ) -> Decision:
         """As ``route``; it may become an exploration. Not where calls may have been paid already by
         a process that was killed: exploring now what was not explored then would pay twice."""
-        return self._opened([query], target, source, may_explore=recalls_since_s is None)[0]
+        is_new = recalls_since_s is None
+        return self._opened([query], target, source, may_explore=is_new, are_new=is_new)[0]
 
     # Answering.
 
@@ -196,10 +207,7 @@ class Conclave:
         """Decide and answer one query. on_decision: told before anyone is asked. on_asked: as
         ``run_live``. recalls_since_s, on_calls: as ``answer_each``."""
         started = time.perf_counter()
-        # Embedding a question is milliseconds of computing: not on the event loop.
-        decision = await asyncio.to_thread(
-            self._route_to_answer, query, target, source, recalls_since_s
-        )
+        decision = await self._decided(query, target, source, recalls_since_s)
         on_decision(decision)
         run = self.run_of(decision, self._recall([query], recalls_since_s))
         to_ledger = self._recorder(decision)
@@ -217,9 +225,7 @@ class Conclave:
         """Deltas of the answer, then the result. Closing the iterator frees all work.
         recalls_since_s: as ``answer_each``."""
         started = time.perf_counter()
-        decision = await asyncio.to_thread(
-            self._route_to_answer, query, target, source, recalls_since_s
-        )
+        decision = await self._decided(query, target, source, recalls_since_s)
         run = self.run_of(decision, self._recall([query], recalls_since_s))
         pieces = stream_live(run, self.experts, self._recorder(decision), till=self.till)
         async with aclosing(pieces) as stream:
@@ -315,7 +321,7 @@ class Conclave:
                     del n_bytes[run]
                     del decision_of[decision.query.query_id]
                     results.append(_result(decision, cast(Answer, run.answer), started))
-                self.ledger.add_answers([answer_row(result) for result in results])
+                self.ledger.record_answers([answer_row(result) for result in results])
                 for result in results:
                     yield result
 
@@ -336,14 +342,22 @@ class Conclave:
         ]
 
     def _opened(
-        self, queries: Sequence[Query], target: str, source: str, *, may_explore: bool = False
+        self,
+        queries: Sequence[Query],
+        target: str,
+        source: str,
+        *,
+        may_explore: bool = False,
+        are_new: bool = False,
     ) -> list[Decision]:
+        """are_new: no query of theirs can be in the ledger."""
         for query in queries:
             self.check(query, target)
         decisions = self.decide(queries, target)
         if may_explore and self.decider.may_explore(target):
             decisions = [self.explorer.considered(d) for d in decisions]
-        self.ledger.add_decisions(queries, [decision_row(d) for d in decisions], source=source)
+        add = self.ledger.record_decisions if are_new else self.ledger.add_decisions
+        add(queries, [decision_row(d) for d in decisions], source=source)
         for decision in decisions:
             self.till.charge(decision.query.account, decision.router_cost_usd)
         return decisions
@@ -362,7 +376,7 @@ class Conclave:
 
     def _closed(self, decision: Decision, answer: Answer, started: float) -> Result:
         result = _result(decision, answer, started)
-        self.ledger.add_answers([answer_row(result)])
+        self.ledger.record_answers([answer_row(result)])
         self.conversations.answered(decision.query, result.answer)
         return result
 
@@ -371,7 +385,7 @@ class Conclave:
         return lambda completions: self._record(completions, decision_of)
 
     def _record(self, completions: Sequence[Completion], decision_of: Mapping[str, str]) -> None:
-        self.ledger.add_calls(
+        self.ledger.record_calls(
             completions,
             [decision_of[c.call.query_id] for c in completions],
             versions=self._versions,

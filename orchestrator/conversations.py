@@ -9,13 +9,14 @@ that it is about: a restart forgets them, which costs a discount and nothing els
 from __future__ import annotations
 
 import hashlib
-import json
 import secrets
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import orjson
 
 from experts.values import Arm, Message, Query
 from orchestrator.answer import Answer
@@ -112,5 +113,5 @@ class Conversations:
             for m in messages
         ]
         # Tools stand before the conversation in every prompt: with others, nothing is kept of it.
-        told = json.dumps([query.caller, dict(query.sampling.extra).get("tools"), turns])
-        return hashlib.blake2b(told.encode(), key=self._key, digest_size=16).digest()
+        told = orjson.dumps([query.caller, dict(query.sampling.extra).get("tools"), turns])
+        return hashlib.blake2b(told, key=self._key, digest_size=16).digest()

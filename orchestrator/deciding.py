@@ -7,13 +7,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from uuid import uuid4
 
 import numpy as np
 
 from experts.cards import ExpertCard
 from experts.errors import LimitReached, NotFitted, UnknownExpert, UserError
 from experts.expert import Expert, LoadingExpert, Pool, ReplaceableExpert
+from experts.ids import new_id
 from experts.values import Arm, Query
 from orchestrator.config import PolicySettings
 from orchestrator.conversations import Conversations
@@ -58,7 +58,9 @@ class Decider:
         """
         if target in self.experts:
             return [
-                Decision(decision_id=_new_id(), query=q, policy=target, choice=None, scores=None)
+                Decision(
+                    decision_id=new_id("dec"), query=q, policy=target, choice=None, scores=None
+                )
                 for q in queries
             ]
         learner = self.require_learner()
@@ -72,7 +74,7 @@ class Decider:
         router_s = (time.perf_counter() - started) / len(queries)
         return [
             Decision(
-                decision_id=_new_id(),
+                decision_id=new_id("dec"),
                 query=query,
                 policy=target,
                 choice=choice,
@@ -231,7 +233,3 @@ def _wanted(query: Query) -> frozenset[str]:
     fields = frozenset(name for name, _ in query.sampling.extra)
     had_tools = any(m.tool_calls or m.tool_call_id for m in query.messages)
     return fields | {"tools"} if had_tools else fields
-
-
-def _new_id() -> str:
-    return f"dec-{uuid4().hex[:16]}"

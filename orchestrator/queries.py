@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
-from uuid import uuid4
 
 from experts.errors import UserError
+from experts.ids import new_id
 from experts.values import Limits, Message, Query, Sampling, encodable
 from orchestrator.config import Config
 
@@ -87,7 +87,7 @@ def choices(query: Query, query_ids: Sequence[str]) -> list[Query]:
 
 
 def new_query_id() -> str:
-    return f"q-{uuid4().hex[:16]}"
+    return new_id("q")
 
 
 def least(a: _Number | None, b: _Number | None) -> _Number | None:

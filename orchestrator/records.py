@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import orjson
+
 from orchestrator.decision import Decision, Result
 
 
@@ -16,7 +18,7 @@ def decision_row(decision: Decision) -> dict[str, Any]:
         "policy": decision.policy,
         "fallback_price_usd": decision.query.fallback_price_usd,
         **decided,
-        "scores": json.dumps(decided["scores"]),
+        "scores": orjson.dumps(decided["scores"]).decode(),
         "router_cost_usd": decision.router_cost_usd,
         "router_s": decision.router_s,
         "account": decision.query.account,
@@ -48,11 +50,11 @@ def answer_row(result: Result) -> dict[str, Any]:
     return {
         "decision_id": result.decision.decision_id,
         "answer": answer.answer,
-        "contributors": json.dumps([str(a) for a in answer.contributors]),
+        "contributors": orjson.dumps([str(a) for a in answer.contributors]).decode(),
         "p_correct": answer.p_correct,
         "abstained": int(answer.abstained),
         "cost_usd": result.cost_usd,
         "latency_s": result.latency_s,
-        "notes": json.dumps(answer.notes, ensure_ascii=False),
+        "notes": orjson.dumps(answer.notes).decode(),
         "decided": json.dumps(_decided(result.decision)) if is_later else None,
     }

@@ -34,6 +34,8 @@ class Server:
         assert httpx.get(f"{self.url}/readyz").json() == {"status": "ready", "problems": {}}
 
     def calls(self, decision_id: str | None = None) -> list[dict[str, object]]:
+        # What it is asked about an answer waits until all answers are in its ledger.
+        httpx.get(f"{self.url}/v1/decisions/none")
         with Ledger(self.folder / "ledger.sqlite") as ledger:
             rows = ledger.rows("SELECT * FROM calls WHERE purpose != 'load'")
         return [r for r in rows if decision_id in (None, r["decision_id"])]

@@ -65,7 +65,7 @@ class _ToolCall(BaseModel):
 
     index: int | None = None
     id: str | None = None
-    function: _Function = _Function()
+    function: _Function = Field(default_factory=_Function)
 
 
 class _Text(BaseModel):
@@ -74,14 +74,14 @@ class _Text(BaseModel):
 
 
 class _Choice(BaseModel):
-    message: _Text = _Text()
-    delta: _Text = _Text()
+    message: _Text = Field(default_factory=_Text)
+    delta: _Text = Field(default_factory=_Text)
     logprobs: _Logprobs | None = None
     finish_reason: str | None = None
 
 
 class _Completion(BaseModel):
-    choices: list[_Choice] = []
+    choices: list[_Choice] = Field(default_factory=list)
     usage: Any = None
     error: Any = None
 

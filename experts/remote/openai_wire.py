@@ -1,25 +1,21 @@
-"""OpenAI's chat completions over HTTP: vLLM, llama.cpp, another Conclave, or OpenAI itself.
-
-aiohttp, because behind a gateway httpx was measured to be the slow part (docs/lab-notes.md).
-"""
+"""OpenAI's chat completions over HTTP: vLLM, llama.cpp, another Conclave, or OpenAI itself."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
 
 from experts.remote.chat import Stream, error_of, reply_of, request_of
-from experts.remote.per_loop import PerLoop
+from experts.remote.http import BrokenOff, CannotConnect, Response, Server
 from experts.remote.retries import retry_after_s
 from experts.remote.wire import Reply, WireError
 from experts.values import Call
 
-if TYPE_CHECKING:
-    from aiohttp import ClientResponse, ClientSession
-
-CONNECT_S = 10.0
 MAX_REPLY_BYTES = 64 << 20
 _LINE_BYTES = 1 << 20
 _OPTIONAL = ("logprobs", "seed", "stream_options")
@@ -40,11 +36,15 @@ class OpenAIWire:
         """base_url: up to and with ``/v1``. extra_body: fields to add to every request; a value of
         None leaves a field out."""
         self._url = f"{base_url.rstrip('/')}/chat/completions"
+        self._server = Server(self._url)
         self._model, self._api_key = model, api_key
         self._extra_body = dict(extra_body or {})
+        headers = {"content-type": "application/json"}
+        if api_key:
+            headers["authorization"] = f"Bearer {api_key}"
+        self._head = self._server.head(urlsplit(self._url).path, headers)
         self._refused: set[str] = set()
         self._limit_name = "max_tokens"
-        self._sessions = PerLoop(_session, _close)
 
     async def ask(self, call: Call) -> Reply:
         async with self._posted(call) as response:
@@ -53,8 +53,8 @@ class OpenAIWire:
     async def stream(self, call: Call) -> AsyncGenerator[str | Reply]:
         asked = {"stream": True, "stream_options": {"include_usage": True}}
         chunks = Stream()
-        async with self._posted(call, asked) as response:
-            async for line in response.content:
+        async with self._posted(call, asked) as response, aclosing(_lines(response)) as lines:
+            async for line in lines:
                 if not line.startswith(b"data:"):
                     continue  # comments that keep the connection open, empty lines
                 data = line.removeprefix(b"data:").strip()
@@ -67,37 +67,26 @@ class OpenAIWire:
     @asynccontextmanager
     async def _posted(
         self, call: Call, more: Mapping[str, Any] | None = None
-    ) -> AsyncGenerator[ClientResponse]:
+    ) -> AsyncGenerator[Response]:
         """The response to a request that was accepted. Raises WireError for any other."""
-        import aiohttp
-
-        session = await self._sessions.get()
-        headers = {"authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         try:
             while True:
                 body = self._body(call, more or {})
-                # A redirect would take the key to somebody else.
-                async with session.post(
-                    self._url, json=body, headers=headers, allow_redirects=False
-                ) as response:
+                async with self._server.posted(self._head, orjson.dumps(body)) as response:
                     if response.status == 200:
                         yield response
                         return
                     error = self._error(response, await _read(response))
                 if not self._adapted(body, error, call):
                     raise error
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+        except CannotConnect as error:
             raise WireError(
-                f"cannot reach {self._url}: {error}",
-                code="unreachable",
-                is_transient=True,
+                f"cannot reach {self._url}: {error}", code="unreachable", is_transient=True
             ) from None
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except BrokenOff as error:
             # The request had been sent: whether it was worked on, nobody knows.
             raise WireError(
-                f"lost the connection to {self._url}: {type(error).__name__}: {error}",
-                is_transient=not isinstance(error, aiohttp.InvalidURL | ValueError),
-                may_be_paid=not isinstance(error, aiohttp.InvalidURL),
+                f"lost the connection to {self._url}: {error}", is_transient=True, may_be_paid=True
             ) from None
 
     def _body(self, call: Call, more: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,36 +112,31 @@ class OpenAIWire:
                 return True
         return False
 
-    def _error(self, response: ClientResponse, body: bytes) -> WireError:
+    def _error(self, response: Response, body: bytes) -> WireError:
         # Some servers quote the key that they refuse; it must not get into ledger and logs.
         if self._api_key:
             body = body.replace(self._api_key.encode(), b"***")
-        return error_of(
-            response.status, body, retry_after_s=retry_after_s(response.headers.get("retry-after"))
-        )
+        told = response.headers.get(b"retry-after")
+        wait_s = retry_after_s(None if told is None else told.decode("latin-1"))
+        return error_of(response.status, body, retry_after_s=wait_s)
 
 
-async def _read(response: ClientResponse) -> bytes:
+async def _read(response: Response) -> bytes:
     """The body. Raises WireError for one that no answer needs."""
-    parts, size = [], 0
-    async for part in response.content.iter_chunked(1 << 16):
-        parts.append(part)
-        size += len(part)
-        if size > MAX_REPLY_BYTES:
-            raise WireError(f"the reply is longer than {MAX_REPLY_BYTES} bytes", may_be_paid=True)
-    return b"".join(parts)
+    try:
+        return await response.read(max_bytes=MAX_REPLY_BYTES)
+    except ValueError as error:
+        raise WireError(str(error), may_be_paid=True) from None
 
 
-def _session() -> ClientSession:
-    import aiohttp
-
-    return aiohttp.ClientSession(
-        # The expert bounds requests, and their time.
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_connect=CONNECT_S),
-        read_bufsize=_LINE_BYTES,
-    )
-
-
-async def _close(session: ClientSession) -> None:
-    await session.close()
+async def _lines(response: Response) -> AsyncGenerator[bytes]:
+    """Raises WireError for one that no event needs."""
+    rest = b""
+    while (part := await response.next_part()) is not None:
+        *lines, rest = (rest + part).split(b"\n")
+        for line in lines:
+            yield line
+        if len(rest) > _LINE_BYTES:
+            raise WireError(f"a line of more than {_LINE_BYTES} bytes", may_be_paid=True)
+    if rest:
+        yield rest

@@ -11,9 +11,9 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
-from uuid import uuid4
 
 from experts.errors import UserError
+from experts.ids import new_id
 
 _LOOKED_AT_BYTES = 1000
 
@@ -54,7 +54,7 @@ class Claim:
                     "in it. Move it away, or name another --out."
                 )
             if named is None or not out.exists():
-                named = _Named(batch=f"b-{uuid4().hex[:12]}", model=model)
+                named = _Named(batch=new_id("b"), model=model)
                 _write(self._fd, named)
             elif named.model != model and not has_answers:
                 # What was never answered binds nobody; what was paid for keeps its name.

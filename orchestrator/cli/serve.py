@@ -34,6 +34,7 @@ def serve(
     [dim]curl localhost:8000/v1/chat/completions -H 'content-type: application/json'
     -d '{"model": "conclave", "messages": [{"role": "user", "content": "What is 2 + 2?"}]}'[/dim]
     """
+    import gc
     import ipaddress
     import signal
     import socket
@@ -47,6 +48,7 @@ def serve(
     from orchestrator.config import load_config
     from orchestrator.learning.history import FitHistory
     from orchestrator.learning.watch import Watch, fitted_position, start_refit
+    from orchestrator.ledger.spooled import SpooledLedger
     from orchestrator.rest.app import create_app
 
     # uvicorn stops when it is asked to, and then raises the signal again. By default the process
@@ -70,7 +72,7 @@ def serve(
     address, port = listener.getsockname()[:2]
     if not ipaddress.ip_address(address).is_loopback:
         _check_who_may_come(config, address)
-    conclave = Conclave.from_config(config)
+    conclave = Conclave.from_config(config, ledger=SpooledLedger(config.ledger_path))
     typer.echo(f"Conclave on http://{host}:{port}/v1 (docs at /docs); loading experts ...")
     started = time.perf_counter()
 
@@ -79,6 +81,10 @@ def serve(
         for name, problem in problems.items():
             typer.secho(f"{name} cannot be loaded: {problem}", err=True, fg=typer.colors.YELLOW)
         n_loaded = len(conclave.experts) - len(problems)
+        # What is there now stays: looking it all through for garbage again and again would stop
+        # every request for a tenth of a second.
+        gc.collect()
+        gc.freeze()
         typer.echo(f"Ready: {n_loaded} experts loaded in {seconds:.1f} s.")
 
     watch = None

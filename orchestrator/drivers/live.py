@@ -34,11 +34,12 @@ async def run_live(
     """Run to the answer. ``on_asked`` is told of calls that are about to be made."""
     try:
         while run.answer is None:
-            # Experts that never wait must not keep everybody else waiting, nor a strategy that
-            # never ends from being stopped.
-            await asyncio.sleep(0)
             on_asked(run.pending)
             run.send(await call_experts(run.pending, experts, record, till))
+            if run.answer is None:
+                # Experts that never wait must not keep everybody else waiting, nor a strategy that
+                # never ends from being stopped.
+                await asyncio.sleep(0)
     finally:
         run.close()
     return run.answer

@@ -93,7 +93,7 @@ class _Account:
 
     requests: Bucket | None
     tokens: Bucket | None
-    period_begin: float | None = None
+    period_end: float | None = None
     """None until somebody looks."""
     spent_nusd: int = 0
     """In that period; a call counts in the one that it ends in."""
@@ -200,12 +200,15 @@ class LocalAccounts:
 
     def _spent(self, key: VirtualKey, account: _Account) -> int:
         """In the period, in nanodollars."""
-        begin = begin_of(key.allowance.period, self._now())
-        if account.period_begin is None:
-            account.spent_nusd = nanodollars(self._spent_since(key.key_id, begin))
-            account.period_begin = begin
-        elif begin > account.period_begin:  # a clock that was set back begins no period
-            account.spent_nusd, account.period_begin = 0, begin
+        now = self._now()
+        end = account.period_end
+        if end is not None and now < end:  # a clock that was set back begins no period
+            return account.spent_nusd
+        spent_usd = 0.0
+        if end is None:
+            spent_usd = self._spent_since(key.key_id, begin_of(key.allowance.period, now))
+        account.spent_nusd = nanodollars(spent_usd)
+        account.period_end = end_of(key.allowance.period, now) or math.inf
         return account.spent_nusd
 
     def _budget_gone(self, key: VirtualKey, account: _Account, more_nusd: int) -> Refusal | None:

@@ -18,6 +18,8 @@ class KeyTill:
     ) -> None:
         """key_of: by id."""
         self._accounts, self._key_of, self._pool = accounts, key_of, pool
+        self._reserved: dict[int, Amount] = {}
+        """By the identity of calls, which live until they are settled."""
 
     async def reserve(self, calls: Sequence[Call]) -> Mapping[int, str]:
         refused: dict[int, str] = {}
@@ -26,9 +28,11 @@ class KeyTill:
             for i, call in enumerate(calls):
                 if (key := self._key(call)) is None:
                     continue
-                if refusal := await self._accounts.reserve(key, self._most(call)):
+                most = self._most(call)
+                if refusal := await self._accounts.reserve(key, most):
                     refused[i] = refusal.reason
                 else:
+                    self._reserved[id(call)] = most
                     taken.append(call)
         except BaseException:
             for call in taken:
@@ -37,16 +41,17 @@ class KeyTill:
         return refused
 
     def settle(self, call: Call, completion: Completion | None) -> None:
-        if (key := self._key(call)) is None:
+        reserved = self._reserved.pop(id(call), None)
+        if reserved is None or (key := self._key(call)) is None:
             return
         used = NOTHING
         if completion is not None:
             n_tokens = completion.usage.input_tokens + completion.usage.output_tokens
             used = Amount(completion.cost_usd, n_tokens)
-        self._accounts.settle(key, self._most(call), used)
+        self._accounts.settle(key, reserved, used)
 
     def charge(self, account: str, usd: float) -> None:
-        key = self._key_of(account) if account else None
+        key = self._key_of(account) if account and usd else None
         if key is not None:
             self._accounts.settle(key, NOTHING, Amount(usd, 0))
 
@@ -54,6 +59,6 @@ class KeyTill:
         return self._key_of(call.account) if call.account else None
 
     def _most(self, call: Call) -> Amount:
-        usages = [self._pool.card(name).most_usage(call) for name in call.experts]
-        n_tokens = max(u.input_tokens + u.output_tokens for u in usages)
-        return Amount(self._pool.most_usd(call), n_tokens)
+        most = self._pool.most_usage(call)
+        usd = self._pool.most_usd(call) if call.max_cost_usd is None else call.max_cost_usd
+        return Amount(usd, most.input_tokens + most.output_tokens)

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -15,6 +15,7 @@ from experts.errors import DataError
 from experts.values import Completion, Query
 from orchestrator.ledger.reader import LedgerReader, kept_response, spent_exploring_usd
 from orchestrator.ledger.rows import call_row, label_row, messages_text
+from orchestrator.ledger.spool import insertion, move_left
 from orchestrator.ledger.values import Label, Verdict
 
 _SHOWN_CHARS = 60
@@ -25,6 +26,35 @@ class Ledger(LedgerReader):
 
     Safe to use from several threads of a process, and from several processes on one machine.
     """
+
+    def __init__(self, path: Path | str) -> None:
+        """As ``LedgerReader``; what servers that died have left beside the file is in it then."""
+        super().__init__(path)
+        if isinstance(path, Path):
+            with self._lock:
+                move_left(self._db, path)
+
+    # On a request's path: the spooled ledger has these in another way.
+
+    def record_decisions(
+        self, queries: Sequence[Query], rows: Sequence[Mapping[str, Any]], *, source: str
+    ) -> None:
+        """As ``add_decisions``, of queries whose ids are new."""
+        self.add_decisions(queries, rows, source=source)
+
+    def record_calls(
+        self,
+        completions: Sequence[Completion],
+        decision_ids: Sequence[str | None],
+        *,
+        versions: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """As ``add_calls``, for who does not need the ids."""
+        self.add_calls(completions, decision_ids, versions=versions)
+
+    def record_answers(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """As ``add_answers``."""
+        self.add_answers(rows)
 
     def add_query(self, query: Query, *, source: str, label: Label | None = None) -> None:
         """Record a question; asking it again changes nothing, but for a label that is new.
@@ -139,6 +169,7 @@ class Ledger(LedgerReader):
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
+        self.settle()
         with self._lock:
             # At once, so that nobody else writes between what is read here and what is written.
             self._db.execute("BEGIN IMMEDIATE")
@@ -179,16 +210,8 @@ def _add_label(db: sqlite3.Connection, query_id: str, label: Label) -> None:
 
 
 def _inserted(db: sqlite3.Connection, table: str, row: Mapping[str, Any]) -> int:
-    cursor = db.execute(_insertion(table, tuple(row)), tuple(row.values()))
+    cursor = db.execute(insertion(table, tuple(row)), tuple(row.values()))
     return int(cursor.lastrowid or 0)
-
-
-@cache
-def _insertion(table: str, names: tuple[str, ...]) -> str:
-    """Always the same text, so that SQLite's statement is found prepared."""
-    marks = ", ".join("?" * len(names))
-    # Table and column names are this module's own; values are bound.
-    return f"INSERT INTO {table} ({', '.join(names)}) VALUES ({marks})"  # noqa: S608
 
 
 def _shortened(messages: str) -> str:

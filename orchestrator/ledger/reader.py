@@ -44,8 +44,17 @@ class LedgerReader:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def settle(self) -> None:
+        """Wait until all that was recorded here is in the tables; at once, but where it goes there
+        by a spool."""
+
     def rows(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Any reading query, as dictionaries."""
+        self.settle()
+        return self._rows_now(query, arguments)
+
+    def _rows_now(self, query: str, arguments: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Those that are in the tables: perhaps not yet those of the last moment."""
         with self._lock:
             cursor = self._db.execute(query, tuple(arguments))
             names = [d[0] for d in cursor.description]
@@ -166,7 +175,7 @@ class LedgerReader:
     def load_times_s(self, expert: str, version: str, *, n: int = 9) -> list[float]:
         """Seconds of the last loads of these weights, newest first."""
         # What a stand-in's call waited for was another's load.
-        rows = self.rows(
+        rows = self._rows_now(
             "SELECT load_s FROM calls WHERE load_s > 0 AND expert = ? AND version = ? "
             "AND asked IS NULL ORDER BY call_id DESC LIMIT ?",
             (expert, version, n),
@@ -197,6 +206,7 @@ class LedgerReader:
     def spent_usd(self, account: str, since_s: float) -> float:
         """Dollars that an account has spent since then (Unix seconds): calls, failed ones as well,
         and routing."""
+        self.settle()
         with self._lock:
             found = self._db.execute(_SPENT, {"account": account, "since_s": since_s}).fetchone()
         return float(found[0])

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import orjson
+
 from experts.tool_calls import openai_tool_calls, read_tool_calls
 from experts.values import Arm, Call, Completion, Message, Role, Sampling, Usage
 from orchestrator.ledger.values import Label, RecordedCall
@@ -15,7 +17,7 @@ from orchestrator.ledger.values import Label, RecordedCall
 
 def messages_text(messages: tuple[Message, ...]) -> str:
     """As the column ``messages`` has them."""
-    return json.dumps([_message_row(m) for m in messages], ensure_ascii=False)
+    return orjson.dumps([_message_row(m) for m in messages]).decode()
 
 
 def _message_row(message: Message) -> list[Any]:

@@ -6,47 +6,40 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from fastapi_offline import FastAPIOffline
-from starlette.types import Receive
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from experts.errors import UnknownExpert
-from experts.values import Query
 from orchestrator.conclave import Conclave
 from orchestrator.config import Config
-from orchestrator.decision import Result
 from orchestrator.facts import decision_object, pool_object
-from orchestrator.failures import raise_if_failed
 from orchestrator.keys.opening import Counting, open_keys
 from orchestrator.keys.ring import KeyRing
 from orchestrator.keys.till import KeyTill
 from orchestrator.learning.showing import learning_facts
 from orchestrator.learning.watch import Watch
 from orchestrator.mcp.http import MCPOverHTTP
-from orchestrator.queries import caller_digest, choices, new_query_id
+from orchestrator.queries import caller_digest
 from orchestrator.rest import errors
+from orchestrator.rest.answering import PATH as CHAT_PATH
+from orchestrator.rest.answering import ChatDoor, documented
 from orchestrator.rest.body_limit import BodyLimit
-from orchestrator.rest.chat import Stamp, completion_body, kept_sse, sse
 from orchestrator.rest.errors import error_body
 from orchestrator.rest.gate import Gate, virtual_key_of
-from orchestrator.rest.idempotency import REPLAYED, Kept, Key, Keys, key_of
 from orchestrator.rest.runs import RunsAtWork, add_runs
-from orchestrator.rest.schemas import ChatRequest, FeedbackRequest, RouteRequest, to_query
+from orchestrator.rest.schemas import FeedbackRequest, RouteRequest, to_query
 from orchestrator.rest.under_way import Tasks, UnderWay
 from orchestrator.warm import warm
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
-
-_CLIENT_CLOSED = 499
-"""nginx's status for a client that went away; nobody reads it but the access log."""
 
 _LOOK_S = 1.0
 """Between looks for outcomes that others recorded, and for other fitted states."""
@@ -73,7 +66,7 @@ def create_app(
     *,
     on_ready: OnReady = lambda problems: None,
     watch: Watch | None = None,
-) -> FastAPI:
+) -> Application:
     """The application. Warming up starts with it; ``on_ready`` and ``/readyz`` say when it is
     done. watch: starts refits that are due."""
     readiness = _Readiness()
@@ -117,16 +110,32 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
     )
-    # The last one added stands before the others.
-    app.add_middleware(UnderWay, tasks=under_way)
-    app.add_middleware(BodyLimit, max_bytes=config.server.max_body_bytes)
-    app.add_middleware(Gate, ring=ring, accounts=accounts)
     errors.install(app)
-    _add_answering(app, conclave, config)
+    chat = ChatDoor(conclave, config)
+    documented(app, chat)
+    _add_asking(app, conclave, config)
     add_runs(app, config, runs)
     _add_facts(app, conclave, readiness)
     app.router.routes.append(mcp.route)
-    return app
+
+    async def behind(scope: Scope, receive: Receive, send: Send) -> None:
+        is_chat = scope.get("path") == CHAT_PATH and scope.get("method") == "POST"
+        await (chat if is_chat else app)(scope, receive, send)
+
+    # Not among FastAPI's middleware, of which every request would pass all.
+    bounded = BodyLimit(UnderWay(behind, under_way), config.server.max_body_bytes)
+    return Application(Gate(bounded, ring, accounts), app.routes)
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """ASGI application: chat completions by the short way, all else through FastAPI."""
+
+    entry: ASGIApp
+    routes: Sequence[BaseRoute]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.entry(scope, receive, send)
 
 
 async def _warm_up(conclave: Conclave, readiness: _Readiness, on_ready: OnReady) -> None:
@@ -162,82 +171,7 @@ async def _keep_looking(ring: KeyRing) -> None:
             log.exception("keys could not be read")
 
 
-def _add_answering(app: FastAPI, conclave: Conclave, config: Config) -> None:
-    keys = Keys(conclave.ledger, kept_s=config.server.idempotency_kept_s)
-
-    @app.post("/v1/chat/completions", tags=["OpenAI"])
-    async def chat_completions(
-        body: ChatRequest,
-        request: Request,
-        idempotency_key: Annotated[str | None, Header()] = None,
-        authorization: Annotated[str | None, Header()] = None,
-    ) -> Response:
-        """Answer a conversation. ``model`` is ``conclave``, a policy or an expert's name. Asked
-        again with the same ``Idempotency-Key``, it gives the same answer and costs nothing."""
-        try:
-            sampling, paying = body.sampling(config), virtual_key_of(request)
-            query = to_query(body, config, sampling, key=paying)
-        except ValueError as error:
-            message = str(error)
-            return JSONResponse(
-                error_body(message, "invalid_request_error", "invalid_value", "max_tokens"), 400
-            )
-        key = None
-        if idempotency_key is not None:
-            key = key_of(idempotency_key, body, authorization)
-        ids = [query.query_id, *(new_query_id() for _ in range(1, body.n))]
-        if key is not None:
-            ids = [key.query_id, *(f"{key.query_id}.{i}" for i in range(1, body.n))]
-            query = replace(query, query_id=key.query_id)
-        if body.stream:
-            return await streamed(body, query, key, request.receive)
-
-        async def answered() -> dict[str, Any]:
-            results = await asyncio.gather(
-                *(
-                    conclave.answer(
-                        q,
-                        body.target,
-                        source="serve",
-                        recalls_since_s=None if key is None else keys.since_s,
-                    )
-                    for q in choices(query, ids)
-                )
-            )
-            return completion_body(body.model, results)
-
-        told = await _unless_gone(
-            answered() if key is None else keys.once(key, answered), request.receive
-        )
-        if told is None:
-            return Response(status_code=_CLIENT_CLOSED)
-        if isinstance(told, Kept):
-            return JSONResponse(told.body, headers=REPLAYED)
-        return JSONResponse(told)
-
-    async def streamed(
-        body: ChatRequest, query: Query, key: Key | None, receive: Receive
-    ) -> Response:
-        pieces: AsyncGenerator[Any] = conclave.stream(
-            query,
-            body.target,
-            source="serve",
-            recalls_since_s=None if key is None else keys.since_s,
-        )
-        stamp = Stamp()
-        if key is not None:
-            pieces = keys.once_streamed(key, body.model, stamp, pieces)
-        first = await _first_piece(pieces, receive)
-        if first is None:
-            return Response(status_code=_CLIENT_CLOSED)
-        usage = body.stream_options.include_usage if body.stream_options else False
-        if isinstance(first, Kept):
-            await pieces.aclose()
-            events = kept_sse(first.body, include_usage=usage)
-            return StreamingResponse(events, headers=REPLAYED, media_type="text/event-stream")
-        events = sse(body.model, stamp, _chained(first, pieces), include_usage=usage)
-        return StreamingResponse(events, media_type="text/event-stream")
-
+def _add_asking(app: FastAPI, conclave: Conclave, config: Config) -> None:
     @app.post("/v1/route", tags=["Conclave"])
     async def route(body: RouteRequest, request: Request) -> dict[str, Any]:
         """What would be done with this question and why, without doing it."""
@@ -323,47 +257,3 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
 
 def _model(name: str, owner: str, created: int) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": created, "owned_by": owner}
-
-
-async def _first_piece(pieces: AsyncGenerator[Any], receive: Receive) -> Any | None:
-    """The first piece of a stream, or None when the client went away before it: for most plans it
-    is the whole answer. What fails before it raises here, and so gets its real status."""
-    first = None
-    try:
-        first = await _unless_gone(anext(pieces), receive)
-        if isinstance(first, Result):
-            raise_if_failed(first.answer)
-    except BaseException:
-        await pieces.aclose()
-        raise
-    if first is None:
-        await pieces.aclose()
-    return first
-
-
-async def _chained(first: Any, rest: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
-    try:
-        yield first
-        async for piece in rest:
-            yield piece
-    finally:
-        await rest.aclose()
-
-
-async def _unless_gone(work: Awaitable[_T], receive: Receive) -> _T | None:
-    """The work's result, or None when the client went away first; the work is then cancelled."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        return await task if task.done() else None
-    finally:
-        gone.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass

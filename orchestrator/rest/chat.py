@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import uuid4
 
 from experts.errors import ConclaveError
+from experts.ids import new_id
 from experts.tool_calls import openai_tool_calls
 from experts.values import Completion, Delta
 from orchestrator.decision import Result
@@ -24,7 +24,7 @@ ABSTAINED = "Nobody was asked: this question is left to your fallback."
 class Stamp:
     """What a response is known by, streamed or whole, however often it is given."""
 
-    id: str = field(default_factory=lambda: f"chatcmpl-{uuid4().hex[:24]}")
+    id: str = field(default_factory=lambda: new_id("chatcmpl"))
     created: int = field(default_factory=lambda: int(time.time()))
     """Unix seconds."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 
 from experts.errors import (
@@ -33,6 +33,7 @@ from orchestrator.rest.schemas import (
     ChatRequest,
     Extension,
     FeedbackRequest,
+    InvalidField,
     RouteRequest,
     RunRequest,
 )
@@ -51,6 +52,7 @@ _KNOWN: tuple[tuple[type[ConclaveError], int, str, str], ...] = (
     (Forbidden, 403, "permission_error", "not_allowed"),
     (OverBudget, 429, "insufficient_quota", "insufficient_quota"),
     (NotFitted, 503, "server_error", "router_not_fitted"),
+    (InvalidField, 400, "invalid_request_error", "invalid_value"),
     (UserError, 400, "invalid_request_error", "invalid_request"),
     (ExpertFailure, 502, "server_error", "experts_failed"),
 )
@@ -67,6 +69,7 @@ def describe(error: Exception) -> tuple[int, dict[str, Any]]:
     for kind, status, type_, code in _KNOWN:
         if isinstance(error, kind):
             param = "decision_id" if isinstance(error, UnknownDecision) else None
+            param = getattr(error, "param", param)
             return status, error_body(str(error), type_, code, param)
     log.exception("unexpected error", exc_info=error)
     return 500, error_body("Internal error; the server's log has it.", "server_error", "internal")
@@ -87,8 +90,9 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
-        message, param, code = _explain(error, request)
-        return JSONResponse(error_body(message, "invalid_request_error", code, param), 400)
+        body = _BODIES.get(request.url.path, ChatRequest)
+        status, told = explain_invalid(error, body, request.headers.get("content-type", ""))
+        return JSONResponse(told, status)
 
     @app.exception_handler(HTTPException)
     async def _http(request: Request, error: HTTPException) -> JSONResponse:
@@ -100,25 +104,31 @@ def install(app: FastAPI) -> None:
 
 
 _BODIES: dict[str, type[BaseModel]] = {
-    "/v1/chat/completions": ChatRequest,
     "/v1/route": RouteRequest,
     "/v1/feedback": FeedbackRequest,
     "/v1/runs": RunRequest,
 }
 
 
-def _explain(error: RequestValidationError, request: Request) -> tuple[str, str | None, str | None]:
-    """Message, field and code of the first problem."""
+def explain_invalid(
+    error: RequestValidationError | ValidationError, body: type[BaseModel], content_type: str
+) -> tuple[int, dict[str, Any]]:
+    """Status and body for the first problem of what was sent as ``body``."""
     problem = error.errors()[0]
-    if "json" not in request.headers.get("content-type", "json"):
+    if "json" not in content_type:
         message = "Send the body as JSON, with the header content-type: application/json."
-        return message, None, "invalid_json"
-    if problem["type"] == "json_invalid":
+        told: tuple[str, str | None, str] = message, None, "invalid_json"
+    elif problem["type"] == "json_invalid":
         reason = problem.get("ctx", {}).get("error", "")
-        return f"The body is not valid JSON: {reason}.", None, "invalid_json"
-    if problem["type"] == "missing" and problem["loc"] == ("body",):
-        return "The body is empty; send JSON.", None, "invalid_json"
-    return explain_problem(problem, _BODIES.get(request.url.path, ChatRequest))
+        if "hex escape" in reason:
+            reason += ": half a character, a lone surrogate, is not text"
+        told = f"The body is not valid JSON: {reason}.", None, "invalid_json"
+    elif problem["type"] == "missing" and problem["loc"] == ("body",):
+        told = "The body is empty; send JSON.", None, "invalid_json"
+    else:
+        told = explain_problem(problem, body)
+    message, param, code = told
+    return 400, error_body(message, "invalid_request_error", code, param)
 
 
 def explain_problem(

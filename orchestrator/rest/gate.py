@@ -18,7 +18,7 @@ from orchestrator.keys.key import ROUTES, VirtualKey
 from orchestrator.keys.ring import KeyRing
 from orchestrator.rest.errors import error_body
 
-_IN_SCOPE = "conclave.key"
+KEY_IN_SCOPE = "conclave.key"
 _SPENDING = frozenset({"chat", "runs", "mcp"})
 """Routes that ask experts, when something is posted there."""
 _BEARER = b"bearer "
@@ -26,7 +26,7 @@ _BEARER = b"bearer "
 
 def virtual_key_of(request: Request | None) -> VirtualKey | None:
     """The key that a request was let in by; None where none is needed, or it came another way."""
-    return None if request is None else request.scope.get(_IN_SCOPE)
+    return None if request is None else request.scope.get(KEY_IN_SCOPE)
 
 
 class Gate:
@@ -62,7 +62,7 @@ class Gate:
             return
         started = time.perf_counter()
         try:
-            await self.app({**scope, _IN_SCOPE: key}, receive, send)
+            await self.app({**scope, KEY_IN_SCOPE: key}, receive, send)
         finally:
             self._accounts.leave(key, time.perf_counter() - started)
 

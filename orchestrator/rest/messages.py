@@ -76,7 +76,7 @@ class ChatMessage(Body):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[Text, BeforeValidator(_plain_text)]
     name: str | None = None
-    tool_calls: list[ToolCallBody] = []
+    tool_calls: list[ToolCallBody] = Field(default_factory=list)
     tool_call_id: str | None = None
 
     @model_validator(mode="before")

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from experts.cards import FORCED_TOOL_EXTRA, OPENAI_EXTRA
-from experts.errors import LimitReached
+from experts.errors import LimitReached, UserError
 from experts.values import Message, Query, Sampling
 from orchestrator.config import Config
 from orchestrator.keys.asking import wishes_of
@@ -38,11 +38,26 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """OpenAI fields that not every expert takes, or none does yet, and the values at which they ask for
 nothing."""
+_PLAIN = frozenset(
+    {
+        "model", "messages", "max_tokens", "max_completion_tokens", "temperature", "top_p", "seed",
+        "stop", "n", "stream", "stream_options", "user", "metadata", "conclave",
+    }
+)  # fmt: skip
+"""Fields that need no second look: most requests have no other."""
 _INSTEAD = {
     "functions": "; send them as tools",
     "function_call": "; send it as tool_choice, with tools",
 }
 """What to do in place of what is refused."""
+
+
+class InvalidField(UserError):
+    """A value that this server does not take; ``param`` is its field."""
+
+    def __init__(self, message: str, *, param: str) -> None:
+        super().__init__(message)
+        self.param = param
 
 
 class StreamOptions(Body):
@@ -67,6 +82,8 @@ class Extension(Body):
     """Only these may be asked."""
 
     def wishes(self, *, caller: str = "") -> Wishes:
+        if not self.model_fields_set:
+            return Wishes(caller=caller)
         return Wishes(
             **{name: getattr(self, name) for name in Extension.model_fields}, caller=caller
         )
@@ -81,13 +98,13 @@ class _Asking(Body):
     """Only experts that can call tools are asked then."""
     tool_choice: Choice | None = None
     parallel_tool_calls: bool | None = Field(default=None, strict=True)
-    conclave: Extension = Extension()
+    conclave: Extension = Field(default_factory=Extension)
 
     @model_validator(mode="before")
     @classmethod
     def _drop_neutral(cls, body: Any) -> Any:
         """What asks for nothing is dropped, what an expert may take is kept."""
-        if not isinstance(body, dict):
+        if not isinstance(body, dict) or _PLAIN.issuperset(body):
             return body
         kept = {
             name: value
@@ -100,7 +117,8 @@ class _Asking(Body):
     @model_validator(mode="after")
     def _in_order(self) -> _Asking:
         check_order(self.messages)
-        self.tool_fields()
+        if not self.model_fields_set.isdisjoint(OPENAI_EXTRA):
+            self.tool_fields()
         return self
 
     def tool_fields(self) -> dict[str, Any]:
@@ -108,6 +126,8 @@ class _Asking(Body):
 
     def extra(self) -> tuple[tuple[str, str], ...]:
         """Fields that are handed on, as JSON, in the order of their names."""
+        if self.model_fields_set.isdisjoint(OPENAI_EXTRA):
+            return ()
         asked = {name: getattr(self, name, None) for name in OPENAI_EXTRA - FORCED_TOOL_EXTRA}
         asked |= self.tool_fields()
         told = [(name, asked[name]) for name in sorted(asked)]
@@ -176,11 +196,12 @@ class ChatRequest(_Asking):
         return self
 
     def sampling(self, config: Config) -> Sampling:
-        """Greedy unless a temperature is asked for."""
+        """Greedy unless a temperature is asked for. Raises InvalidField."""
         asked = self.max_completion_tokens or self.max_tokens
         if asked is not None and asked > config.limits.max_tokens:
-            raise ValueError(
-                f"max_tokens: {asked} is over the configured limit of {config.limits.max_tokens}"
+            raise InvalidField(
+                f"max_tokens: {asked} is over the configured limit of {config.limits.max_tokens}",
+                param="max_tokens",
             )
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
         return Sampling(

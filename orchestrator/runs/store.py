@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
-from uuid import uuid4
 
 from experts.errors import RunBusy, UnknownName
+from experts.ids import new_id
 from experts.sqlite_file import open_private
 
 RunState = Literal["open", "waiting", "done", "failed", "cancelled"]
@@ -184,7 +184,7 @@ def _lock_path(folder: Path, run_id: str) -> Path:
 
 
 def new_run_id() -> str:
-    return f"run-{uuid4().hex[:12]}"
+    return new_id("run")
 
 
 def _row(row: Any) -> RunRow:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,7 +10,7 @@ from experts.errors import UnknownPrice
 from experts.modes import DIRECT, Mode
 from experts.tool_calls import tools_of
 from experts.tools.spec import ToolSpec
-from experts.values import Arm, Call, Message, Usage
+from experts.values import Arm, Call, Message, Sampling, Usage
 
 ExpertKind = Literal["local", "latent", "vllm", "openai", "litellm", "tool", "human", "fake"]
 
@@ -136,16 +137,20 @@ class ExpertCard:
 
     def most_usage(self, call: Call) -> Usage:
         """Upper bound of a call's tokens: no tokenizer makes more tokens than there are bytes."""
-        text = sum([_most_tokens(m) for m in call.messages])
+        return self.most_usage_of(call.messages, call.sampling)
+
+    def most_usage_of(self, messages: Sequence[Message], sampling: Sampling) -> Usage:
+        """As ``most_usage``, of a call that is still to be made."""
+        text = sum([_most_tokens(m) for m in messages])
         tools = 0
-        if extra := call.sampling.extra:
+        if extra := sampling.extra:
             tools = len(dict(extra).get("tools", "").encode())
             tools += _TOOLS_MARKUP_TOKENS if tools_of(extra) else 0
         return Usage(
             input_tokens=min(
                 text + tools + _MARKUP_TOKENS + self.extra_tokens, self.context_tokens
             ),
-            output_tokens=min(call.sampling.max_tokens, self.context_tokens),
+            output_tokens=min(sampling.max_tokens, self.context_tokens),
             estimated=True,
         )
 

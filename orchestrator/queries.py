@@ -34,6 +34,8 @@ class Wishes:
 
 
 NO_WISHES = Wishes()
+UNWEIGHED_USD = 1.0
+"""V where the caller names the expert: nothing is weighed, and nobody looks at it."""
 
 
 def make_query(
@@ -53,8 +55,7 @@ def make_query(
         except ValueError as error:
             raise UserError(f"The question is not text: {error}.") from None
     policy = config.all_policies.get(target)
-    # Where the caller names the expert nothing is weighed, and V is never looked at.
-    price = wishes.fallback_price_usd or (policy.fallback_price_usd if policy else 1.0)
+    price = wishes.fallback_price_usd or (policy.fallback_price_usd if policy else UNWEIGHED_USD)
     limits = config.limits
     return Query(
         query_id=new_query_id(),

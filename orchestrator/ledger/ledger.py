@@ -14,8 +14,8 @@ from typing import Any
 from experts.errors import DataError
 from experts.values import Completion, Query
 from orchestrator.ledger.reader import LedgerReader, kept_response, spent_exploring_usd
-from orchestrator.ledger.rows import call_row, label_row, messages_text
-from orchestrator.ledger.spool import insertion, move_left
+from orchestrator.ledger.rows import call_row, label_row, query_row
+from orchestrator.ledger.spool import Rows, insertion, move_left
 from orchestrator.ledger.values import Label, Verdict
 
 _SHOWN_CHARS = 60
@@ -34,13 +34,20 @@ class Ledger(LedgerReader):
             with self._lock:
                 move_left(self._db, path)
 
-    # On a request's path: the spooled ledger has these in another way.
+    def record(self, rows: Rows) -> None:
+        """Record rows of any tables, whose keys are new: what is written on a request's path."""
+        with self._transaction() as db:
+            for table, of_table in rows.items():
+                for row in of_table:
+                    _inserted(db, table, row)
 
     def record_decisions(
         self, queries: Sequence[Query], rows: Sequence[Mapping[str, Any]], *, source: str
     ) -> None:
         """As ``add_decisions``, of queries whose ids are new."""
-        self.add_decisions(queries, rows, source=source)
+        at = time.time()
+        asked = [query_row(query, source) for query in queries]
+        self.record({"queries": asked, "decisions": [{**row, "at": at} for row in rows]})
 
     def record_calls(
         self,
@@ -50,11 +57,13 @@ class Ledger(LedgerReader):
         versions: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """As ``add_calls``, for who does not need the ids."""
-        self.add_calls(completions, decision_ids, versions=versions)
+        rows = zip(completions, decision_ids, strict=True)
+        self.record({"calls": [call_row(c, d, versions, None) for c, d in rows]})
 
     def record_answers(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """As ``add_answers``."""
-        self.add_answers(rows)
+        at = time.time()
+        self.record({"answers": [{**row, "at": at} for row in rows]})
 
     def add_query(self, query: Query, *, source: str, label: Label | None = None) -> None:
         """Record a question; asking it again changes nothing, but for a label that is new.
@@ -182,16 +191,13 @@ class Ledger(LedgerReader):
 
 
 def _add_query(db: sqlite3.Connection, query: Query, source: str) -> None:
-    messages = messages_text(query.messages)
+    asked = query_row(query, source)
     row = db.execute(
         "SELECT messages FROM queries WHERE query_id = ?", (query.query_id,)
     ).fetchone()
     if row is None:
-        columns = {
-            "query_id": query.query_id, "at": time.time(), "messages": messages, "source": source,
-        }  # fmt: skip
-        _inserted(db, "queries", columns)
-    elif row[0] != messages:
+        _inserted(db, "queries", asked)
+    elif row[0] != asked["messages"]:
         raise DataError(
             f"The id {query.query_id!r} stands for another question in the ledger: "
             f"{_shortened(row[0])}. Give the new one another id, or none."

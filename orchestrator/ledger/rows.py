@@ -11,13 +11,23 @@ from typing import Any
 import orjson
 
 from experts.tool_calls import openai_tool_calls, read_tool_calls
-from experts.values import Arm, Call, Completion, Message, Role, Sampling, Usage
+from experts.values import Arm, Call, Completion, Message, Query, Role, Sampling, Usage
 from orchestrator.ledger.values import Label, RecordedCall
 
 
 def messages_text(messages: tuple[Message, ...]) -> str:
     """As the column ``messages`` has them."""
     return orjson.dumps([_message_row(m) for m in messages]).decode()
+
+
+def query_row(query: Query, source: str) -> dict[str, Any]:
+    """A row of ``queries``, made now."""
+    return {
+        "query_id": query.query_id,
+        "at": time.time(),
+        "messages": messages_text(query.messages),
+        "source": source,
+    }
 
 
 def _message_row(message: Message) -> list[Any]:

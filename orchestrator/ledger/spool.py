@@ -68,7 +68,7 @@ def move(db: sqlite3.Connection, path: Path) -> int:
     """Move whatever whole lines there are and were not moved. Returns the number of rows."""
     n = 0
     with path.open("rb") as spool:
-        while moved := _move_some(db, path.name, spool.fileno()):
+        while (moved := _move_some(db, path, spool.fileno())) is not None:
             n += moved
     return n
 
@@ -79,20 +79,21 @@ def drop(db: sqlite3.Connection, path: Path) -> None:
     db.execute("DELETE FROM spools WHERE name = ?", (path.name,))
 
 
-def _move_some(db: sqlite3.Connection, name: str, fd: int) -> int:
+def _move_some(db: sqlite3.Connection, path: Path, fd: int) -> int | None:
+    name = path.name
     db.execute("BEGIN IMMEDIATE")
     try:
         known = db.execute("SELECT n_bytes FROM spools WHERE name = ?", (name,)).fetchone()
         begin = known[0] if known else 0
         lines, end = _lines(fd, begin)
         if lines:
-            n = _insert(db, lines)
+            n = _insert_what_can_be(db, lines, path)
             db.execute("INSERT OR REPLACE INTO spools (name, n_bytes) VALUES (?, ?)", (name, end))
         db.commit()
     except BaseException:
         db.rollback()
         raise
-    return n if lines else 0
+    return n if lines else None
 
 
 def _lines(fd: int, begin: int) -> tuple[list[bytes], int]:
@@ -102,8 +103,30 @@ def _lines(fd: int, begin: int) -> tuple[list[bytes], int]:
         data = os.pread(fd, n_bytes, begin)
         whole, newline, _ = data.rpartition(b"\n")
         if newline or len(data) < n_bytes:
-            return whole.splitlines() if newline else [], begin + len(whole) + len(newline)
+            return whole.split(b"\n") if newline else [], begin + len(whole) + len(newline)
         n_bytes *= 2  # one line that is longer than that
+
+
+def _insert_what_can_be(db: sqlite3.Connection, lines: list[bytes], path: Path) -> int:
+    """What the ledger refuses (which is a defect of whoever wrote it) is kept in a file of its own:
+    it must not stand before all that comes after it."""
+    db.execute("SAVEPOINT together")
+    try:
+        return _insert(db, lines)
+    except sqlite3.IntegrityError:
+        db.execute("ROLLBACK TO together")
+    n = 0
+    for line in lines:
+        db.execute("SAVEPOINT alone")
+        try:
+            n += _insert(db, [line])
+        except sqlite3.IntegrityError as error:
+            db.execute("ROLLBACK TO alone")
+            refused = path.with_suffix(".refused")
+            log.error("the ledger refuses rows (%s); they are kept in %s", error, refused)
+            with refused.open("ab") as kept:
+                kept.write(line + b"\n")
+    return n
 
 
 def _insert(db: sqlite3.Connection, lines: list[bytes]) -> int:

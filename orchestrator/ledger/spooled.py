@@ -1,6 +1,6 @@
 """A ledger whose requests' rows go through a spool: a write to a file, and not a transaction.
 
-For servers. What was written outlives the process from the moment that ``record_*`` returns, as it
+For servers. What was written outlives the process from the moment that ``record`` returns, as it
 does with a transaction (in neither case a loss of power within the last moments); it is in the
 ledger's tables a moment later. Whatever is read or changed here waits for that moment, so nobody
 who asks this object can tell.
@@ -15,16 +15,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import MappingProxyType
-from typing import IO, Any
+from typing import IO
 
-from experts.values import Completion, Query
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.mover import GATHER_S
-from orchestrator.ledger.rows import call_row, messages_text
 from orchestrator.ledger.spool import Rows, begin_spool, line_of
 
 log = logging.getLogger(__name__)
@@ -48,34 +44,23 @@ class SpooledLedger(Ledger):
         self._looked = 0.0
         self._mover = self._begun()
 
-    def record_decisions(
-        self, queries: Sequence[Query], rows: Sequence[Mapping[str, Any]], *, source: str
-    ) -> None:
-        at = time.time()
-        asked: list[Mapping[str, Any]] = [
-            {
-                "query_id": q.query_id,
-                "at": at,
-                "messages": messages_text(q.messages),
-                "source": source,
-            }
-            for q in queries
-        ]
-        self._write({"queries": asked, "decisions": [{**row, "at": at} for row in rows]})
-
-    def record_calls(
-        self,
-        completions: Sequence[Completion],
-        decision_ids: Sequence[str | None],
-        *,
-        versions: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        rows = zip(completions, decision_ids, strict=True)
-        self._write({"calls": [call_row(c, d, versions, None) for c, d in rows]})
-
-    def record_answers(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        at = time.time()
-        self._write({"answers": [{**row, "at": at} for row in rows]})
+    def record(self, rows: Rows) -> None:
+        """Raises OSError where the disk is full; nothing is half written then."""
+        line = line_of(rows)
+        with self._spool_lock:
+            n = os.write(self._fd, line)
+            if n < len(line):  # what did not fit must not stand before the next line
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - n)
+                raise OSError(errno.ENOSPC, f"no room for {len(line)} bytes", str(self._spool))
+            self._n_bytes += n
+            self._n_file_bytes += n
+            now = time.monotonic()
+            if now - self._looked > GATHER_S / 2:
+                self._looked = now
+                if self._n_file_bytes > _FILE_BYTES:
+                    self._begin_file()
+                else:
+                    self._tell("look")
 
     def settle(self) -> None:
         with self._settle_lock:
@@ -100,24 +85,6 @@ class SpooledLedger(Ledger):
             self._pipe(self._mover.stdout).close()
             os.close(self._fd)
         super().close()
-
-    def _write(self, rows: Rows) -> None:
-        """Raises OSError where the disk is full; nothing is half written then."""
-        line = line_of(rows)
-        with self._spool_lock:
-            n = os.write(self._fd, line)
-            if n < len(line):  # what did not fit must not stand before the next line
-                os.ftruncate(self._fd, os.fstat(self._fd).st_size - n)
-                raise OSError(errno.ENOSPC, f"no room for {len(line)} bytes", str(self._spool))
-            self._n_bytes += n
-            self._n_file_bytes += n
-            now = time.monotonic()
-            if now - self._looked > GATHER_S / 2:
-                self._looked = now
-                if self._n_file_bytes > _FILE_BYTES:
-                    self._begin_file()
-                else:
-                    self._tell("look")
 
     def _begin_file(self) -> None:
         os.close(self._fd)

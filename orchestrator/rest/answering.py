@@ -26,13 +26,15 @@ from orchestrator.conclave import Conclave
 from orchestrator.config import Config
 from orchestrator.decision import Result
 from orchestrator.failures import raise_if_failed
+from orchestrator.forwarding import Forwarder, Payer
 from orchestrator.keys.key import VirtualKey
-from orchestrator.queries import choices, new_query_id
-from orchestrator.rest.chat import Stamp, completion_body, kept_sse, sse
+from orchestrator.queries import choices, least, new_query_id
+from orchestrator.rest.chat import Stamp, completion_body, forwarded_body, kept_sse, sse
 from orchestrator.rest.clients import unless_gone
 from orchestrator.rest.errors import describe, explain_invalid
 from orchestrator.rest.gate import KEY_IN_SCOPE
 from orchestrator.rest.idempotency import REPLAYED, Kept, Key, Keys, key_of
+from orchestrator.rest.plain import Plain, plain_chat
 from orchestrator.rest.schemas import ChatRequest, to_query
 
 log = logging.getLogger(__name__)
@@ -46,11 +48,16 @@ class ChatDoor:
 
     def __init__(self, conclave: Conclave, config: Config) -> None:
         self._conclave, self._config = conclave, config
+        self._forwarder = Forwarder(conclave, source="serve")
         self._keys = Keys(conclave.ledger, kept_s=config.server.idempotency_kept_s)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        content = await _body_of(receive)
         try:
-            asked = _Asked.of(scope, await _body_of(receive), self._config)
+            if (plain := self._plain(scope, content)) is not None:
+                await unless_gone(self._forward(*plain, send), receive)
+                return
+            asked = _Asked.of(scope, content, self._config)
             work = self._stream(asked, send) if asked.body.stream else self._answer(asked, send)
             await unless_gone(work, receive)
         except ValidationError as error:
@@ -59,6 +66,33 @@ class ChatDoor:
             await _tell(send, *explain_invalid(error, ChatRequest, content_type))
         except Exception as error:
             await _tell(send, *describe(error))
+
+    def _plain(self, scope: Scope, content: bytes) -> tuple[Plain, Payer] | None:
+        """A request that can go the short way, and for whom."""
+        limits = self._config.limits
+        if limits.max_cost_usd is not None or limits.max_s is not None:
+            return None
+        is_json = False
+        for name, value in scope["headers"]:
+            if name == b"idempotency-key":
+                return None
+            is_json = is_json or (name == b"content-type" and b"json" in value)
+        plain = plain_chat(content, max_tokens=limits.max_tokens) if is_json else None
+        if plain is None or plain.stream or plain.model not in self._conclave.experts:
+            return None
+        key: VirtualKey | None = scope.get(KEY_IN_SCOPE)
+        if key is None:
+            return plain, Payer(plain.user, "", limits.timeout_s)
+        allowed = key.allowance
+        if allowed.max_cost_usd is not None or not key.may_ask(plain.model):
+            return None
+        return plain, Payer(key.key_id, key.key_id, least(limits.timeout_s, allowed.timeout_s))
+
+    async def _forward(self, plain: Plain, payer: Payer, send: Send) -> None:
+        forwarded = await self._forwarder.forward(
+            plain.model, plain.messages, plain.sampling, payer
+        )
+        await _tell(send, 200, forwarded_body(plain.model, forwarded))
 
     async def _answer(self, asked: _Asked, send: Send) -> None:
         body, key, keys = asked.body, asked.idempotency_key, self._keys

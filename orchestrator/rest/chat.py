@@ -15,6 +15,7 @@ from experts.tool_calls import openai_tool_calls
 from experts.values import Completion, Delta
 from orchestrator.decision import Result
 from orchestrator.failures import raise_if_failed
+from orchestrator.forwarding import Forwarded
 from orchestrator.rest.errors import describe, error_body
 
 ABSTAINED = "Nobody was asked: this question is left to your fallback."
@@ -54,6 +55,50 @@ def completion_body(
         ],
         "usage": _usage(results),
         "conclave": conclave_object(results[0]) if len(results) == 1 else _sum_object(results),
+    }
+
+
+def forwarded_body(model: str, forwarded: Forwarded) -> dict[str, Any]:
+    """As ``completion_body``, of a call that was all there was."""
+    c = forwarded.completion
+    message: dict[str, Any] = {"role": "assistant", "content": c.text, "refusal": None}
+    if c.tool_calls:
+        message["content"] = c.text or None
+        message["tool_calls"] = openai_tool_calls(c.tool_calls)
+    usage = c.usage
+    return {
+        "id": new_id("chatcmpl"),
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": model,
+        "choices": [
+            {
+                "index": 0,
+                "message": message,
+                "finish_reason": "length" if c.finish_reason == "length" else "stop",
+                "logprobs": None,
+            }
+        ],
+        "usage": {
+            "prompt_tokens": usage.input_tokens,
+            "completion_tokens": usage.output_tokens,
+            "total_tokens": usage.input_tokens + usage.output_tokens,
+            "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        },
+        "conclave": {
+            "decision_id": forwarded.decision_id,
+            "plan": "only",
+            "contributors": [str(c.call.arm)],
+            "stand_ins": [],
+            "answer": c.answer,
+            "p_correct": None,
+            "abstained": False,
+            "cost_usd": c.cost_usd,
+            "router_cost_usd": 0.0,
+            "latency_s": round(forwarded.latency_s, 4),
+            "n_calls": 1,
+            "notes": [],
+        },
     }
 
 

@@ -32,7 +32,7 @@ def only(query: Query, arm: Arm) -> Steps:
     """The arm that the caller named, without a router: nothing is known of its chances."""
     [completion] = yield [ask(query, arm, streams_answer=True)]
     if not completion.ok:
-        return no_answer("the expert that was named failed")
+        return named_failed()
     return Answer(
         text=completion.text,
         answer=completion.answer,
@@ -41,6 +41,10 @@ def only(query: Query, arm: Arm) -> Steps:
         tool_calls=completion.tool_calls,
         completions=(completion,),
     )
+
+
+def named_failed() -> Answer:
+    return no_answer("the expert that was named failed")
 
 
 def abstain(belief: Belief) -> Strategy:

@@ -19,6 +19,9 @@ _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.S | re.I)
 _BOX = "\\boxed{"
 _EMPHASIS = re.compile(r"\A([*_`]{1,3})(?=\S)((?:(?!\1).)+)\1\.?\Z", re.S)
 _FENCE = re.compile(r"\A```\w*\n(.*?)\n?```\Z", re.S)
+_SIGNS = re.compile(r"[=<\\*_`]|answer", re.I)
+"""Without any of these, none of the above is in a text."""
+_SHORT_CHARS = 2000
 _LAYERS = 8
 """Of markup around an answer that are taken off: more than anybody means, and each is a reading of
 the whole text."""
@@ -40,6 +43,8 @@ def extract_answer(text: str) -> str:
     '4'
     """
     tail = text.strip()
+    if len(tail) < _SHORT_CHARS and not _SIGNS.search(tail):
+        return " ".join(tail.split()).removesuffix(".").strip()
     tail = _THOUGHT.sub("", tail).strip() or tail
     if tagged := _TAGGED.findall(tail):
         tail = _last_said(tagged)

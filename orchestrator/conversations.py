@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from experts.values import Arm, Message, Query
+from experts.values import Arm, Call, Completion, Message, Query, ToolCall
 from orchestrator.answer import Answer
 
 KEPT_S = 300.0
@@ -73,10 +73,20 @@ class Conversations:
     def answered(self, query: Query, answer: Answer) -> None:
         """Remember who has read this conversation, and whether its servers had what was expected
         of the turns before."""
+        self.heard(query, answer.completions, answer.text, answer.tool_calls)
+
+    def heard(
+        self,
+        query: Query | Call,
+        completions: Sequence[Completion],
+        text: str,
+        tool_calls: tuple[ToolCall, ...],
+    ) -> None:
+        """As ``answered``: what was answered by these calls, or by one of its own."""
         read: dict[Arm, int] = {}
         with self._lock:
             before = self._known(query)
-            for completion in answer.completions:
+            for completion in completions:
                 call, usage = completion.call, completion.usage
                 # Only the conversation as it stands: strategies also ask questions of their own.
                 if not completion.ok or usage.estimated or call.messages != query.messages:
@@ -85,18 +95,18 @@ class Conversations:
                     share = self._shares.setdefault(call.arm.expert, _Kept())
                     share.expected += before[call.arm]
                     share.found += min(usage.cached_tokens, before[call.arm])
-                said = usage.output_tokens if completion.text == answer.text else 0
+                said = usage.output_tokens if completion.text == text else 0
                 read[call.arm] = max(read.get(call.arm, 0), usage.input_tokens + said)
             if not read:
                 return
-            reply = Message(role="assistant", content=answer.text, tool_calls=answer.tool_calls)
+            reply = Message(role="assistant", content=text, tool_calls=tool_calls)
             digest = self._digest(query, (*query.messages, reply))
             self._read[digest] = self._clock() + self._kept_s, read
             self._read.move_to_end(digest)
             while len(self._read) > self._max:
                 self._read.popitem(last=False)
 
-    def _known(self, query: Query) -> dict[Arm, int]:
+    def _known(self, query: Query | Call) -> dict[Arm, int]:
         """What was read of the conversation up to its last answer."""
         turns = query.messages
         answers = [i for i, message in enumerate(turns) if message.role == "assistant"]
@@ -105,7 +115,7 @@ class Conversations:
         until, read = self._read.get(self._digest(query, turns[: answers[-1] + 1]), (0.0, {}))
         return read if self._clock() < until else {}
 
-    def _digest(self, query: Query, messages: Sequence[Message]) -> bytes:
+    def _digest(self, query: Query | Call, messages: Sequence[Message]) -> bytes:
         turns = [
             # Clients trim what they were sent, and send null where there was no text.
             [m.role, m.content.strip(), m.tool_call_id]

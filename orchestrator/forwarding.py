@@ -69,6 +69,7 @@ class Forwarder:
         latency_s = time.perf_counter() - started
         if not completion.ok:
             self._fail(completion, decision_id, latency_s)
+        conclave.conversations.heard(call, (completion,), completion.text, completion.tool_calls)
         return Forwarded(decision_id, completion, latency_s)
 
     def _call(

@@ -207,6 +207,8 @@ class _Pieces:
 
 def usage_of(found: _Completion) -> Usage | None:
     """None where the server did not count, or counted nonsense."""
+    if (plain := _plain_usage(found.usage)) is not None:
+        return plain
     try:
         tokens = _Tokens.model_validate(found.usage)
     except ValidationError:
@@ -216,6 +218,16 @@ def usage_of(found: _Completion) -> Usage | None:
         output_tokens=tokens.completion_tokens,
         cached_tokens=_cached_tokens(found.usage, tokens.prompt_tokens),
     )
+
+
+def _plain_usage(said: Any) -> Usage | None:
+    """As most servers write it; None where a second look is needed."""
+    if type(said) is not dict or said.get("prompt_tokens_details"):
+        return None
+    n_input, n_output = said.get("prompt_tokens"), said.get("completion_tokens")
+    if type(n_input) is not int or type(n_output) is not int or min(n_input, n_output) < 0:
+        return None
+    return Usage(input_tokens=n_input, output_tokens=n_output)
 
 
 def _cached_tokens(usage: Any, n_input: int) -> int:

@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from dataclasses import dataclass, field
 
 from experts.cards import ExpertCard
@@ -109,7 +109,9 @@ class RemoteExpert:
                 async with slots:
                     if not attempts.n:
                         await self._until_welcome()
-                    async with asyncio.timeout(self._timeout_s):
+                    # A call's own timeout stands around all of its attempts.
+                    is_bounded = 0 < (attempts.call.timeout_s or 0) <= self._timeout_s
+                    async with nullcontext() if is_bounded else asyncio.timeout(self._timeout_s):
                         attempts.begin()
                         reply = await self._attempt(attempts, tell)
                 return attempts.finished(reply)

@@ -11,8 +11,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from functools import cached_property
 from typing import cast
 from urllib.parse import urlsplit
@@ -56,20 +55,18 @@ class Server:
             raise ValueError("a path or header with a line break")
         return "\r\n".join([*lines, "content-length: "]).encode("latin-1")
 
-    @asynccontextmanager
-    async def posted(self, head: bytes, body: bytes) -> AsyncGenerator[Response]:
-        """The response to a request, as soon as its headers are there. What was not read of it when
-        this is left is not read any more. Raises CannotConnect and BrokenOff."""
+    async def post(self, head: bytes, body: bytes) -> Response:
+        """The response to a request, as soon as its headers are there; whoever has it releases it.
+        Raises CannotConnect and BrokenOff."""
         idle = await self._idle.get()
         connection = _usable(idle) or await self._connect()
+        response = Response(connection, idle)
         try:
-            response = await connection.post(b"%s%d\r\n\r\n%s" % (head, len(body), body))
-            yield response
-        finally:
-            if connection.is_free:
-                idle.append(connection)
-            else:
-                connection.close()
+            await connection.post(b"%s%d\r\n\r\n%s" % (head, len(body), body), response)
+        except BaseException:
+            connection.close()
+            raise
+        return response
 
     async def _connect(self) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -106,7 +103,13 @@ async def _close_all(idle: deque[_Connection]) -> None:
 class Response:
     """A response as it comes."""
 
-    def __init__(self, connection: _Connection) -> None:
+    __slots__ = (
+        "_connection", "_error", "_idle", "_is_whole", "_more", "_n_waiting", "_parts", "headers",
+        "status",
+    )  # fmt: skip
+
+    def __init__(self, connection: _Connection, idle: deque[_Connection]) -> None:
+        self._idle = idle
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         """Names in small letters."""
@@ -116,6 +119,13 @@ class Response:
         self._is_whole = False
         self._error: BrokenOff | None = None
         self._more: asyncio.Future[None] | None = None
+
+    def release(self) -> None:
+        """What was not read of it is not read any more."""
+        if self._connection.is_free:
+            self._idle.append(self._connection)
+        else:
+            self._connection.close()
 
     async def read(self, *, max_bytes: int) -> bytes:
         """All of the body. Raises BrokenOff, and ValueError for one that is longer."""
@@ -171,7 +181,7 @@ class _Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._response: Response | None = None
-        self._headed: asyncio.Future[Response] | None = None
+        self._headed: asyncio.Future[None] | None = None
         self._is_closed = False
         self._stays_open = True
 
@@ -181,13 +191,13 @@ class _Connection(asyncio.Protocol):
         ended = self._response is None or self._response.is_whole
         return ended and self._stays_open and not self._is_closed
 
-    async def post(self, request: bytes) -> Response:
-        """The response, its headers read."""
-        self._response = Response(self)
+    async def post(self, request: bytes, response: Response) -> None:
+        """Returns when the response's headers are there."""
+        self._response = response
         self._headed = asyncio.get_running_loop().create_future()
         self._parser = httptools.HttpResponseParser(self)
         self._transport.write(request)
-        return await self._headed
+        await self._headed
 
     def close(self) -> None:
         self._is_closed = True
@@ -249,7 +259,7 @@ class _Connection(asyncio.Protocol):
             return
         response.status = status
         if not headed.done():
-            headed.set_result(response)
+            headed.set_result(None)
 
     def on_body(self, body: bytes) -> None:
         if self._response is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -47,47 +47,67 @@ class OpenAIWire:
         self._limit_name = "max_tokens"
 
     async def ask(self, call: Call) -> Reply:
-        async with self._posted(call) as response:
-            return reply_of(await _read(response))
+        response = await self._posted(call)
+        try:
+            return reply_of(await self._body_of(response))
+        finally:
+            response.release()
 
     async def stream(self, call: Call) -> AsyncGenerator[str | Reply]:
         asked = {"stream": True, "stream_options": {"include_usage": True}}
         chunks = Stream()
-        async with self._posted(call, asked) as response, aclosing(_lines(response)) as lines:
-            async for line in lines:
-                if not line.startswith(b"data:"):
-                    continue  # comments that keep the connection open, empty lines
-                data = line.removeprefix(b"data:").strip()
-                if data == b"[DONE]":
-                    break
-                if fresh := chunks.take(data):
-                    yield fresh
+        response = await self._posted(call, asked)
+        try:
+            async with aclosing(_lines(response)) as lines:
+                async for line in lines:
+                    if not line.startswith(b"data:"):
+                        continue  # comments that keep the connection open, empty lines
+                    data = line.removeprefix(b"data:").strip()
+                    if data == b"[DONE]":
+                        break
+                    if fresh := chunks.take(data):
+                        yield fresh
+        except BrokenOff as error:
+            raise self._lost(error) from None
+        finally:
+            response.release()
         yield chunks.reply()
 
-    @asynccontextmanager
-    async def _posted(
-        self, call: Call, more: Mapping[str, Any] | None = None
-    ) -> AsyncGenerator[Response]:
+    async def _posted(self, call: Call, more: Mapping[str, Any] | None = None) -> Response:
         """The response to a request that was accepted. Raises WireError for any other."""
+        while True:
+            body = self._body(call, more or {})
+            try:
+                response = await self._server.post(self._head, orjson.dumps(body))
+            except CannotConnect as error:
+                raise WireError(
+                    f"cannot reach {self._url}: {error}", code="unreachable", is_transient=True
+                ) from None
+            except BrokenOff as error:
+                raise self._lost(error) from None
+            if response.status == 200:
+                return response
+            try:
+                refusal = self._error(response, await self._body_of(response))
+            finally:
+                response.release()
+            if not self._adapted(body, refusal, call):
+                raise refusal
+
+    async def _body_of(self, response: Response) -> bytes:
+        """Raises WireError for one that breaks off, or that no answer needs."""
         try:
-            while True:
-                body = self._body(call, more or {})
-                async with self._server.posted(self._head, orjson.dumps(body)) as response:
-                    if response.status == 200:
-                        yield response
-                        return
-                    error = self._error(response, await _read(response))
-                if not self._adapted(body, error, call):
-                    raise error
-        except CannotConnect as error:
-            raise WireError(
-                f"cannot reach {self._url}: {error}", code="unreachable", is_transient=True
-            ) from None
+            return await response.read(max_bytes=MAX_REPLY_BYTES)
         except BrokenOff as error:
-            # The request had been sent: whether it was worked on, nobody knows.
-            raise WireError(
-                f"lost the connection to {self._url}: {error}", is_transient=True, may_be_paid=True
-            ) from None
+            raise self._lost(error) from None
+        except ValueError as error:
+            raise WireError(str(error), may_be_paid=True) from None
+
+    def _lost(self, error: BrokenOff) -> WireError:
+        """The request had been sent: whether it was worked on, nobody knows."""
+        return WireError(
+            f"lost the connection to {self._url}: {error}", is_transient=True, may_be_paid=True
+        )
 
     def _body(self, call: Call, more: Mapping[str, Any]) -> dict[str, Any]:
         fields = {"model": self._model, **request_of(call), **more}
@@ -119,14 +139,6 @@ class OpenAIWire:
         told = response.headers.get(b"retry-after")
         wait_s = retry_after_s(None if told is None else told.decode("latin-1"))
         return error_of(response.status, body, retry_after_s=wait_s)
-
-
-async def _read(response: Response) -> bytes:
-    """The body. Raises WireError for one that no answer needs."""
-    try:
-        return await response.read(max_bytes=MAX_REPLY_BYTES)
-    except ValueError as error:
-        raise WireError(str(error), may_be_paid=True) from None
 
 
 async def _lines(response: Response) -> AsyncGenerator[bytes]:

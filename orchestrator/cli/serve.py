@@ -50,6 +50,7 @@ def serve(
     from orchestrator.learning.watch import Watch, fitted_position, start_refit
     from orchestrator.ledger.spooled import SpooledLedger
     from orchestrator.rest.app import create_app
+    from orchestrator.rest.corked import CorkedProtocol
 
     # uvicorn stops when it is asked to, and then raises the signal again. By default the process
     # would end at that, with no time to end engines in order.
@@ -100,7 +101,10 @@ def serve(
     server = uvicorn.Server(
         uvicorn.Config(
             create_app(conclave, config, on_ready=say_ready, watch=watch),
+            http=CorkedProtocol,
             log_level="warning",
+            access_log=False,
+            proxy_headers=False,  # nobody here asks where a request comes from
             timeout_graceful_shutdown=10,
         )
     )

@@ -44,10 +44,8 @@ class Ledger(LedgerReader):
     def record_decisions(
         self, queries: Sequence[Query], rows: Sequence[Mapping[str, Any]], *, source: str
     ) -> None:
-        """As ``add_decisions``, of queries whose ids are new."""
-        at = time.time()
-        asked = [query_row(query, source) for query in queries]
-        self.record({"queries": asked, "decisions": [{**row, "at": at} for row in rows]})
+        """As ``add_decisions``, of queries whose ids were made for them."""
+        self.add_decisions(queries, rows, source=source)
 
     def record_calls(
         self,

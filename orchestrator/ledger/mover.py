@@ -24,6 +24,8 @@ GATHER_S = 0.05
 """After a first row, for others to move with it."""
 _AGAIN_S = 1.0
 """After the ledger could not be written: somebody else has it, the disk is full."""
+_NICE = 10
+"""Requests go first: what is in the spool is safe."""
 _STDIN, _STDOUT = 0, 1
 
 log = logging.getLogger(__name__)
@@ -81,4 +83,5 @@ class _Mover:
 
 
 if __name__ == "__main__":
+    os.nice(_NICE)
     _Mover(Path(sys.argv[1])).run()

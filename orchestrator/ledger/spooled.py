@@ -15,12 +15,15 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
+from experts.values import Query
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.mover import GATHER_S
+from orchestrator.ledger.rows import query_row
 from orchestrator.ledger.spool import Rows, begin_spool, line_of
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,13 @@ class SpooledLedger(Ledger):
         self._is_open = True
         self._looked = 0.0
         self._mover = self._begun()
+
+    def record_decisions(
+        self, queries: Sequence[Query], rows: Sequence[Mapping[str, Any]], *, source: str
+    ) -> None:
+        at = time.time()
+        asked = [query_row(query, source) for query in queries]
+        self.record({"queries": asked, "decisions": [{**row, "at": at} for row in rows]})
 
     def record(self, rows: Rows) -> None:
         """Raises OSError where the disk is full; nothing is half written then."""

@@ -19,9 +19,11 @@ class BodyLimit:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self.max_bytes:
-            await self._refuse(send)
+        declared = dict(scope["headers"]).get(b"content-length")
+        if declared is not None and declared.isdigit():
+            # The server takes no byte more than that, as HTTP has it.
+            is_within = int(declared) <= self.max_bytes
+            await (self.app(scope, receive, send) if is_within else self._refuse(send))
             return
         # A body of unknown length is read here, chunk by chunk, and handed on whole.
         chunks: list[Message] = []

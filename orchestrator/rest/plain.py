@@ -54,7 +54,7 @@ def _messages(said: Any) -> tuple[Message, ...] | None:
     if type(said) is not list or not 0 < len(said) <= _MAX_MESSAGES:
         return None
     messages = []
-    expected = ("system", "user")
+    expected: tuple[str, ...] = ("system", "user")
     for message in said:
         if type(message) is not dict or message.keys() != _MESSAGE_FIELDS:
             return None

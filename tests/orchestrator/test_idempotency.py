@@ -199,7 +199,7 @@ def test_a_call_that_was_paid_before_the_server_was_killed_is_not_paid_again(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(ledger, "add_answers", lambda rows: 1 / 0)  # as far as it came
+        patched.setattr(ledger, "record_answers", lambda rows: 1 / 0)  # as far as it came
         [failed] = asked(ledger, ("a", body()))
         assert failed.status_code == 500
     [answer] = asked(ledger, ("a", body()))

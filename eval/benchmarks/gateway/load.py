@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import httptools
 import uvloop
 
+from eval.benchmarks.gateway.upstream import GAP_S
 from experts.errors import ExpertFailure
 
 _PATIENCE_S = 60.0
@@ -94,8 +95,11 @@ async def _ask(target: Target, n_connections: int, seconds: float, n_pieces: int
         asking.append(asker)
     run.begun = time.perf_counter()
     run.until = run.begun + seconds
-    for asker in asking:
-        asker.ask()
+    # Streams that begin together end together, and begin together again: it would be one burst
+    # after the other that is measured.
+    spread_s = (n_pieces or 0) * GAP_S / n_connections
+    for i, asker in enumerate(asking):
+        loop.call_later(i * spread_s, asker.ask)
     try:
         async with asyncio.timeout(seconds + _PATIENCE_S):
             await asyncio.gather(*(asker.done for asker in asking))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import sys
 from typing import Any, cast
 
 import httptools
@@ -115,7 +116,9 @@ class Upstream(asyncio.Protocol):
 async def _serve(port: int) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Upstream, "127.0.0.1", port, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)  # whoever started it waits for this
+    port = server.sockets[0].getsockname()[1]
+    sys.stdout.write(f"{port}\n")  # whoever started it waits for this
+    sys.stdout.flush()
     await server.serve_forever()
 
 

@@ -47,6 +47,11 @@ test-redis: $(VENV)/installed-dev ## Test on a real Redis: the program redis-ser
 	CONCLAVE_REDIS_SERVER=$$(command -v redis-server) || { echo "Install Redis first: apt-get install redis-server"; exit 1; }; \
 	CONCLAVE_REDIS_SERVER=$$CONCLAVE_REDIS_SERVER $(BIN)/python -m pytest tests/redis
 
+peers: ## Install other gateways in .peers, for `conclave bench gateway --peers litellm,portkey,smg`
+	$(PYTHON) -m venv .peers/litellm && .peers/litellm/bin/pip install "litellm[proxy]==1.106.2"
+	$(PYTHON) -m venv .peers/smg && .peers/smg/bin/pip install smg==1.13.0
+	npm install --prefix .peers/portkey @portkey-ai/gateway@1.15.2
+
 lint: $(VENV)/installed-dev ## Check style, formatting and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -104,7 +104,7 @@ class Response:
     """A response as it comes."""
 
     __slots__ = (
-        "_connection", "_error", "_idle", "_is_whole", "_more", "_n_waiting", "_parts", "headers",
+        "_connection", "_error", "_idle", "_is_whole", "_more", "_parts", "headers", "n_waiting",
         "status",
     )  # fmt: skip
 
@@ -115,7 +115,8 @@ class Response:
         """Names in small letters."""
         self._connection = connection
         self._parts: deque[bytes] = deque()
-        self._n_waiting = 0
+        self.n_waiting = 0
+        """Bytes that came and were not taken."""
         self._is_whole = False
         self._error: BrokenOff | None = None
         self._more: asyncio.Future[None] | None = None
@@ -147,15 +148,15 @@ class Response:
             self._more = asyncio.get_running_loop().create_future()
             await self._more
         part = self._parts.popleft()
-        if self._n_waiting > _WAITING_BYTES >= self._n_waiting - len(part):
+        if self.n_waiting > _WAITING_BYTES >= self.n_waiting - len(part):
             self._connection.resume()
-        self._n_waiting -= len(part)
+        self.n_waiting -= len(part)
         return part
 
     def add(self, part: bytes) -> None:
         self._parts.append(part)
-        self._n_waiting += len(part)
-        if self._n_waiting > _WAITING_BYTES >= self._n_waiting - len(part):
+        self.n_waiting += len(part)
+        if self.n_waiting > _WAITING_BYTES >= self.n_waiting - len(part):
             self._connection.pause()
         self._wake()
 

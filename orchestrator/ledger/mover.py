@@ -70,6 +70,8 @@ class _Mover:
             try:
                 spool.move(self._db, self._path)
                 return
+            except FileNotFoundError:  # the server died, and somebody else has moved it all
+                return
             except sqlite3.OperationalError as error:
                 log.warning("%s: %s; trying again", self._path, error)
                 time.sleep(_AGAIN_S)
@@ -78,7 +80,7 @@ class _Mover:
         """With the spool at hand, which nobody writes any more."""
         if self._path is not None:
             self._move()
-            spool.drop(self._db, self._path)
+            self._path.unlink(missing_ok=True)
             self._path = None
 
 

@@ -126,7 +126,7 @@ _TABLES = {
         reserved_usd REAL NOT NULL   -- the most that the call can cost
     """,
     "spools": """
-        name TEXT PRIMARY KEY,       -- of a file of rows beside the ledger
+        name TEXT PRIMARY KEY,       -- of a file of rows beside the ledger, or one that was there
         n_bytes INTEGER NOT NULL     -- of it that are in the tables
     """,
 }

@@ -1,8 +1,9 @@
 """Files of rows on their way into the ledger, and how they get there: each row once, whoever dies.
 
 A spool lies beside its ledger. A line is one JSON object: lists of rows by table. What has been
-moved is written down in the ledger itself, in the transaction that moves it, so a row is there or
-will be, and never twice. A line that has no end was being written when its writer died.
+moved is written down in the ledger itself, in the transaction that moves it, and is never
+forgotten: so a row is there or will be, and never twice, however many processes move the same spool
+at a time. A line that has no end was being written when its writer died.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def move_left(db: sqlite3.Connection, ledger: Path) -> int:
     for path in sorted(ledger.parent.glob(f"{ledger.name}.*{SUFFIX}")):
         with suppress(FileNotFoundError, BlockingIOError), _locked(path):
             n += move(db, path)
-            drop(db, path)
+            path.unlink(missing_ok=True)
     if n:
         log.info("%d rows that a process had left beside %s are in it now", n, ledger)
     return n
@@ -75,12 +76,6 @@ def move(db: sqlite3.Connection, path: Path) -> int:
         while (moved := _move_some(db, path, spool.fileno())) is not None:
             n += moved
     return n
-
-
-def drop(db: sqlite3.Connection, path: Path) -> None:
-    """Forget a spool of which everything was moved."""
-    path.unlink(missing_ok=True)
-    db.execute("DELETE FROM spools WHERE name = ?", (path.name,))
 
 
 def _move_some(db: sqlite3.Connection, path: Path, fd: int) -> int | None:

@@ -62,7 +62,9 @@ def forwarded_body(model: str, forwarded: Forwarded) -> dict[str, Any]:
     """As ``completion_body``, of a call that was all there was."""
     c = forwarded.completion
     message: dict[str, Any] = {"role": "assistant", "content": c.text, "refusal": None}
+    said = "stop"
     if c.tool_calls:
+        said = "tool_calls"
         message["content"] = c.text or None
         message["tool_calls"] = openai_tool_calls(c.tool_calls)
     usage = c.usage
@@ -75,7 +77,7 @@ def forwarded_body(model: str, forwarded: Forwarded) -> dict[str, Any]:
             {
                 "index": 0,
                 "message": message,
-                "finish_reason": "length" if c.finish_reason == "length" else "stop",
+                "finish_reason": "length" if c.finish_reason == "length" else said,
                 "logprobs": None,
             }
         ],

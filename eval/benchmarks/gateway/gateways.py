@@ -6,11 +6,12 @@ none of them.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ class Gateway:
     target: Target
     process: subprocess.Popen[bytes] | None
     """None of the upstream, asked directly."""
+    home: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,11 +52,7 @@ Starter = Callable[[str, Path, Path], Start]
 
 
 def conclave(upstream: str, home: Path, peers: Path) -> Start:
-    """A named expert, with a key that has limits and a budget, the ledger and metrics."""
-    return _conclave(home, upstream, "forwarded")
-
-
-def _conclave(home: Path, upstream: str, model: str) -> Start:
+    """A named expert, with a key that has limits and a budget, and the ledger."""
     port = free_port()
     home.joinpath("conclave.yaml").write_text(
         "data_dir: .\n"
@@ -80,14 +78,12 @@ def _conclave(home: Path, upstream: str, model: str) -> Start:
         env={**os.environ, **env},
         check=True,
     )
-    import json
-
     secret = json.loads(made.stdout)["secret"]
     return Start(
         command=(command, "serve", "--port", str(port)),
         target=Target(
             base_url=f"http://127.0.0.1:{port}/v1",
-            model=model,
+            model="forwarded",
             headers={"authorization": f"Bearer {secret}"},
         ),
         ready="/readyz",
@@ -157,7 +153,7 @@ def smg(upstream: str, home: Path, peers: Path) -> Start:
 PEERS: Mapping[str, Starter] = {"litellm": litellm, "portkey": portkey, "smg": smg}
 
 
-def check_peers(names: Iterator[str] | list[str], peers: Path) -> None:
+def check_peers(names: Sequence[str], peers: Path) -> None:
     """Raises UserError for a peer that is unknown or not installed."""
     places = {
         "litellm": "litellm/bin/litellm",
@@ -185,4 +181,4 @@ def running(
     server = how.target.base_url.removesuffix("/v1")
     with started(how.command, core=core, env=how.env, cwd=home, log=log) as process:
         wait_until(lambda: answers(f"{server}{how.ready}", how.target.headers), process, log, name)
-        yield Gateway(name=name, target=how.target, process=process)
+        yield Gateway(name=name, target=how.target, process=process, home=home)

@@ -92,15 +92,20 @@ def go_on(process: subprocess.Popen[bytes]) -> None:
 
 
 def memory_bytes(process: subprocess.Popen[bytes]) -> int:
-    """Resident, of the whole group: shared pages are counted with each."""
-    total = 0
+    """Resident, of the process and all that it started: shared pages are counted with each."""
+    parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
+        if entry.name.isdigit():
+            with suppress(OSError):
+                # The name, in brackets, may hold blanks; the parent is the second field behind it.
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+                parents[int(entry.name)] = int(fields[1])
+    family = {process.pid}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    total = 0
+    for pid in family:
         with suppress(OSError):
-            # The name, in brackets, may hold blanks; the group is the third field behind it.
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            if int(fields[2]) == process.pid:
-                pages = int((entry / "statm").read_text().split()[1])
-                total += pages * os.sysconf("SC_PAGE_SIZE")
+            pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+            total += pages * os.sysconf("SC_PAGE_SIZE")
     return total

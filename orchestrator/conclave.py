@@ -37,6 +37,7 @@ from orchestrator.knowledge import Changed, Knowledge
 from orchestrator.learning.exploring import Explorer
 from orchestrator.learning.learner import Learner
 from orchestrator.ledger import Ledger
+from orchestrator.metrics.meters import NAMED, Meters
 from orchestrator.named_plans import check_named_plans
 from orchestrator.opening import Opener
 from orchestrator.pool import make_experts
@@ -81,6 +82,7 @@ class Conclave:
         self._versions = self.pool.versions
         self.till: Till = NO_TILL
         """Whoever pays; a door that knows accounts puts its own here."""
+        self.meters = Meters()
         self.conversations = Conversations()
         self.explorer = Explorer(exploration or ExplorationSettings(), ledger, self.pool)
         self.knowledge = Knowledge(
@@ -359,6 +361,9 @@ class Conclave:
         add = self.ledger.record_decisions if are_new else self.ledger.add_decisions
         add(queries, [decision_row(d) for d in decisions], source=source)
         for decision in decisions:
+            choice = decision.choice
+            policy, strategy = (decision.policy, choice.plan.strategy) if choice else NAMED
+            self.meters.decided(policy, strategy, decision.router_cost_usd)
             self.till.charge(decision.query.account, decision.router_cost_usd)
         return decisions
 
@@ -385,6 +390,7 @@ class Conclave:
         return lambda completions: self._record(completions, decision_of)
 
     def _record(self, completions: Sequence[Completion], decision_of: Mapping[str, str]) -> None:
+        self.meters.called(completions)
         self.ledger.record_calls(
             completions,
             [decision_of[c.call.query_id] for c in completions],

@@ -27,13 +27,13 @@ def pool_object(conclave: Conclave) -> dict[str, Any]:
         for name, policy in conclave.policies.items()
     ]
     return {
-        "experts": [{**row, **_loaded(conclave.experts[row["name"]])} for row in rows],
+        "experts": [{**row, **loaded_object(conclave.experts[row["name"]])} for row in rows],
         "policies": policies,
         "is_fitted": learner is not None,
     }
 
 
-def _loaded(expert: Expert) -> dict[str, Any]:
+def loaded_object(expert: Expert) -> dict[str, Any]:
     """Of experts that have to be loaded: whether that is done, and who waits for it."""
     if not isinstance(expert, LoadingExpert):
         return {"is_loaded": True, "n_waiting": 0}

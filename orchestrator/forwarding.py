@@ -19,6 +19,7 @@ from orchestrator.decision import Decision, Result
 from orchestrator.drivers.calling import ask_batch
 from orchestrator.failures import raise_if_failed
 from orchestrator.ledger.rows import call_row, messages_text
+from orchestrator.metrics.meters import NAMED
 from orchestrator.queries import UNWEIGHED_USD
 from orchestrator.records import answer_row
 from orchestrator.strategies.single import named_failed
@@ -57,9 +58,11 @@ class Forwarder:
         conclave, ledger = self._conclave, self._conclave.ledger
         call, decision_id = self._call(name, messages, sampling, payer), new_id("dec")
         ledger.record(self._begun(call, decision_id))
+        conclave.meters.decided(*NAMED)
 
         def record(completions: Sequence[Completion]) -> None:
             [completion] = completions
+            conclave.meters.called(completions)
             rows = {"calls": [call_row(completion, decision_id, conclave.pool.versions, None)]}
             if completion.ok:  # with its bill, in one write
                 rows["answers"] = [_answer(completion, decision_id, started)]

@@ -20,7 +20,7 @@ PREFIX = "ck-"
 """Of every secret, so that scanners of code and logs know one when they see it."""
 ROUTES = (
     "chat", "route", "feedback", "models", "experts", "decisions", "mcp",
-    "runs", "human", "learning",
+    "runs", "human", "learning", "metrics",
 )  # fmt: skip
 """What a key can be for: the part of a path behind ``/v1/`` (and ``/mcp``)."""
 ASKING = frozenset({"chat", "route", "feedback", "models", "experts", "decisions", "mcp"})

@@ -14,7 +14,7 @@ from experts.sqlite_file import open_private
 from experts.values import Arm
 from orchestrator.ledger.rows import recorded_call
 from orchestrator.ledger.schema import prepare
-from orchestrator.ledger.values import BegunCall, RecordedCall
+from orchestrator.ledger.values import BegunCall, Passed, RecordedCall
 
 _CALLS_ALONE = (
     "SELECT c.*, q.messages, NULL AS skill, NULL AS split, NULL AS reference, "
@@ -211,6 +211,11 @@ class LedgerReader:
             found = self._db.execute(_SPENT, {"account": account, "since_s": since_s}).fetchone()
         return float(found[0])
 
+    def passed(self, *, since_s: float) -> Passed:
+        """Answers given since then (Unix seconds) that have a verdict; the latest one counts."""
+        [row] = self.rows(_PASSED, [since_s])
+        return Passed(n=row["n"], n_right=row["n_right"], cost_usd=row["cost_usd"])
+
     def explored_usd(self, *, since_s: float) -> float:
         """Dollars of explorations since then: those that are done at what they cost, others at what
         was reserved."""
@@ -218,6 +223,12 @@ class LedgerReader:
             return spent_exploring_usd(self._db, since_s)
 
 
+_PASSED = """
+SELECT COUNT(*) AS n, COALESCE(SUM(v.score), 0) AS n_right, COALESCE(SUM(a.cost_usd), 0) AS cost_usd
+FROM verdicts v JOIN answers a USING (decision_id)
+WHERE a.at >= ? AND v.verdict_id =
+    (SELECT MAX(verdict_id) FROM verdicts w WHERE w.decision_id = v.decision_id)
+"""
 _SPENT = """
 SELECT COALESCE(SUM(usd), 0) FROM (
     SELECT c.cost_usd AS usd FROM decisions d JOIN calls c USING (decision_id)

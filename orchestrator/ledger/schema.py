@@ -141,6 +141,7 @@ _INDEXES = {
     "loads_of_expert": "calls (expert, version) WHERE load_s > 0",
     "responses_by_age": "responses (at)",
     "verdicts_of_call": "verdicts (call_id)",
+    "verdicts_of_decision": "verdicts (decision_id) WHERE decision_id IS NOT NULL",
     "explorations_by_age": "explorations (at)",
 }
 _MAY_BE_DELETED = frozenset({"responses"})

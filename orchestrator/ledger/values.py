@@ -8,6 +8,16 @@ from experts.values import Arm, Completion
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Passed:
+    """Answers that somebody has judged."""
+
+    n: int
+    n_right: float
+    """The sum of their latest verdicts, each from 0 to 1."""
+    cost_usd: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Label:
     """What is known about a question."""
 

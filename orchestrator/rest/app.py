@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Header, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -116,6 +116,7 @@ def create_app(
     _add_asking(app, conclave, config)
     add_runs(app, config, runs)
     _add_facts(app, conclave, readiness)
+    _add_metrics(app, conclave, under_way)
     app.router.routes.append(mcp.route)
 
     async def behind(scope: Scope, receive: Receive, send: Send) -> None:
@@ -123,8 +124,8 @@ def create_app(
         await (chat if is_chat else app)(scope, receive, send)
 
     # Not among FastAPI's middleware, of which every request would pass all.
-    bounded = BodyLimit(UnderWay(behind, under_way), config.server.max_body_bytes)
-    return Application(Gate(bounded, ring, accounts), app.routes)
+    gate = Gate(BodyLimit(behind, config.server.max_body_bytes), ring, accounts)
+    return Application(UnderWay(gate, under_way, conclave.meters), app.routes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,6 +254,16 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
             return JSONResponse({"status": "ready", "problems": problems, **learning})
         status = "failed" if problems else "warming up"
         return JSONResponse({"status": status, "problems": problems}, 503)
+
+
+def _add_metrics(app: FastAPI, conclave: Conclave, under_way: Tasks) -> None:
+    @app.get("/metrics", tags=["Operations"], response_class=PlainTextResponse)
+    async def metrics() -> Response:
+        """What this process has counted since it began, and how it stands, for Prometheus."""
+        from orchestrator.metrics.exposition import CONTENT_TYPE, metrics_text
+
+        text = await asyncio.to_thread(metrics_text, conclave, n_under_way=len(under_way))
+        return Response(text, media_type=CONTENT_TYPE)
 
 
 def _model(name: str, owner: str, created: int) -> dict[str, Any]:

@@ -37,7 +37,7 @@ class Gate:
         self.app, self._ring, self._accounts = app, ring, accounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = _route(scope["path"]) if scope["type"] == "http" else None
+        route = route_of(scope["path"]) if scope["type"] == "http" else None
         if route is None or not self._ring.is_needed:
             await self.app(scope, receive, send)
             return
@@ -75,11 +75,11 @@ _NO_KEY = error_body(
 )
 
 
-def _route(path: str) -> str | None:
+def route_of(path: str) -> str | None:
     """The part that keys are for; None for what is open to all."""
     parts = path.split("/", 3)
-    if parts[1] == "mcp":
-        return "mcp"
+    if parts[1] in ("mcp", "metrics"):
+        return parts[1]
     return parts[2] if parts[1] == "v1" and len(parts) > 2 else None
 
 

@@ -120,7 +120,7 @@ def test_every_route_of_the_application_can_be_given_to_keys(ledger: Ledger) -> 
     """One that is not among ``ROUTES`` would be open to every key."""
     app = create_app(make_conclave(ledger), Config())
     paths = [str(getattr(route, "path", "")).split("/") for route in app.routes]
-    assert {p[2] for p in paths if p[1:2] == ["v1"]} | {"mcp"} == set(ROUTES)
+    assert {p[2] for p in paths if p[1:2] == ["v1"]} | {"mcp", "metrics"} == set(ROUTES)
 
 
 def test_a_key_pays_for_its_calls_and_the_ledger_knows(ledger: Ledger, data_dir: Path) -> None:

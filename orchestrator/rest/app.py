@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
@@ -14,7 +14,6 @@ from typing import Annotated, Any
 from fastapi import FastAPI, Header, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi_offline import FastAPIOffline
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from experts.errors import UnknownExpert
@@ -125,7 +124,7 @@ def create_app(
 
     # Not among FastAPI's middleware, of which every request would pass all.
     gate = Gate(BodyLimit(behind, config.server.max_body_bytes), ring, accounts)
-    return Application(UnderWay(gate, under_way, conclave.meters), app.routes)
+    return Application(UnderWay(gate, under_way, conclave.meters), app)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +132,8 @@ class Application:
     """ASGI application: chat completions by the short way, all else through FastAPI."""
 
     entry: ASGIApp
-    routes: Sequence[BaseRoute]
+    api: FastAPI
+    """All routes, with their schema and their lifespan."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.entry(scope, receive, send)

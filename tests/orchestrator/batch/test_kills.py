@@ -13,7 +13,7 @@ import pytest
 from orchestrator.ledger import Ledger
 from tests.orchestrator.batch.batches import AT_ONCE, REFUSED, numbered, process, read, write
 
-N_KILLS, N_QUERIES, LATENCY_S = 10, 400, 0.02
+N_KILLS, N_QUERIES, LATENCY_S = 10, 1000, 0.02
 
 
 def test_files_that_may_not_grow_stop_a_batch_and_lose_nothing(

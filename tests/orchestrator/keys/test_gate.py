@@ -119,7 +119,7 @@ def test_a_key_is_for_some_models_and_routes(ledger: Ledger, data_dir: Path) -> 
 def test_every_route_of_the_application_can_be_given_to_keys(ledger: Ledger) -> None:
     """One that is not among ``ROUTES`` would be open to every key."""
     app = create_app(make_conclave(ledger), Config())
-    paths = [str(getattr(route, "path", "")).split("/") for route in app.routes]
+    paths = [str(getattr(route, "path", "")).split("/") for route in app.api.routes]
     assert {p[2] for p in paths if p[1:2] == ["v1"]} | {"mcp", "metrics"} == set(ROUTES)
 
 

@@ -123,7 +123,7 @@ def _first_status(ledger: Ledger, config: Config, host: str) -> int:
         app = create_app(make_conclave(ledger), config)
         transport = httpx.ASGITransport(app)
         async with (
-            app.router.lifespan_context(app),
+            app.api.router.lifespan_context(app.api),
             httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client,
         ):
             headers = {**ACCEPT, "host": host}

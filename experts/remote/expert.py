@@ -166,6 +166,7 @@ class _Attempts:
     """Of these, how many may have been paid."""
     _open: bool = False
     """A request is under way that is not settled."""
+    _bound: Usage | None = None
 
     @property
     def _wants_tokens(self) -> bool:
@@ -218,7 +219,9 @@ class _Attempts:
 
     def _most(self) -> Usage:
         """A server that streams has generated what it sent, one that does not, perhaps all."""
-        most = self.card.most_usage(self.call)
+        if self._bound is None:  # asked for with every piece of a stream
+            self._bound = self.card.most_usage(self.call)
+        most = self._bound
         if not self.text:
             return most
         said = min(len(self.text.encode()), most.output_tokens)

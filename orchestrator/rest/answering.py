@@ -230,14 +230,14 @@ async def _tell(
 
 
 async def _send_events(
-    send: Send, events: AsyncGenerator[str], more: Mapping[str, str] | None = None
+    send: Send, events: AsyncGenerator[bytes], more: Mapping[str, str] | None = None
 ) -> None:
     headers = [(b"content-type", _EVENTS), (b"cache-control", b"no-cache"), *_headers(more)]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     async with aclosing(events):
         try:
             async for event in events:
-                body = {"type": "http.response.body", "body": event.encode(), "more_body": True}
+                body = {"type": "http.response.body", "body": event, "more_body": True}
                 await send(body)
         except Exception:  # no status can be told any more; the stream ends without its end
             log.exception("a stream broke off")

@@ -9,6 +9,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from experts.errors import ConclaveError
 from experts.ids import new_id
 from experts.tool_calls import openai_tool_calls
@@ -143,7 +145,7 @@ def conclave_object(result: Result) -> dict[str, Any]:
 
 async def sse(
     model: str, stamp: Stamp, pieces: AsyncGenerator[Delta | Result], *, include_usage: bool
-) -> AsyncGenerator[str]:
+) -> AsyncGenerator[bytes]:
     """Server-sent events of ``chat.completion.chunk`` objects, ended by ``[DONE]``."""
     base = {
         "id": stamp.id,
@@ -152,7 +154,7 @@ async def sse(
         "model": model,
     }
 
-    def event(choices: list[dict[str, Any]], **more: Any) -> str:
+    def event(choices: list[dict[str, Any]], **more: Any) -> bytes:
         return _data({**base, "choices": choices, **more})
 
     def choice(delta: dict[str, Any], finish_reason: str | None = None) -> list[dict[str, Any]]:
@@ -180,10 +182,10 @@ async def sse(
                     yield event([], usage=_usage([piece]))
     except ConclaveError as error:
         yield _data(describe(error)[1])
-    yield "data: [DONE]\n\n"
+    yield b"data: [DONE]\n\n"
 
 
-async def kept_sse(body: dict[str, Any], *, include_usage: bool) -> AsyncGenerator[str]:
+async def kept_sse(body: dict[str, Any], *, include_usage: bool) -> AsyncGenerator[bytes]:
     """A whole ``chat.completion`` as server-sent events: what was said before is said at once."""
     [said] = body["choices"]
     parts = {k: v for k, v in said["message"].items() if v is not None}
@@ -196,11 +198,11 @@ async def kept_sse(body: dict[str, Any], *, include_usage: bool) -> AsyncGenerat
     yield _data({**base, "choices": [last], "conclave": body["conclave"]})
     if include_usage:
         yield _data({**base, "choices": [], "usage": body["usage"]})
-    yield "data: [DONE]\n\n"
+    yield b"data: [DONE]\n\n"
 
 
-def _data(event: dict[str, Any]) -> str:
-    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
+def _data(event: dict[str, Any]) -> bytes:
+    return b"data: %s\n\n" % orjson.dumps(event)
 
 
 def _content(result: Result) -> dict[str, Any]:

@@ -328,7 +328,7 @@ def test_a_client_that_leaves_frees_the_work_and_is_billed(server: Server) -> No
     body = {"model": "units", "messages": long_answer, "stream": True}
     with httpx.stream("POST", f"{server.url}/v1/chat/completions", json=body) as response:
         for line in response.iter_lines():
-            if '"content": ' in line and '"content": ""' not in line:
+            if '"content":' in line and '"content":""' not in line:
                 break
     started = time.monotonic()
     server.client.chat.completions.create(model="countries", messages=CAPITAL)

@@ -5,7 +5,7 @@ VLLM := .venv-vllm
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-data vllm test-vllm test-redis peers lint format train fit clean
+.PHONY: help demo serve test test-data vllm test-vllm test-redis test-node peers lint format train fit clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,10 @@ test-vllm: $(VENV)/installed-dev $(VLLM)/installed ## Set up a real vLLM (CPU), 
 test-redis: $(VENV)/installed-dev ## Test on a real Redis: the program redis-server must be there
 	CONCLAVE_REDIS_SERVER=$$(command -v redis-server) || { echo "Install Redis first: apt-get install redis-server"; exit 1; }; \
 	CONCLAVE_REDIS_SERVER=$$CONCLAVE_REDIS_SERVER $(BIN)/python -m pytest tests/redis
+
+test-node: $(VENV)/installed-dev ## Test with OpenAI's client for Node: node and npm must be there
+	npm install --no-package-lock --prefix tests/node
+	$(BIN)/python -m pytest tests/node
 
 peers: ## Install other gateways in .peers, for `conclave bench gateway --peers litellm,portkey,smg`
 	$(PYTHON) -m venv .peers/litellm && .peers/litellm/bin/pip install "litellm[proxy]==1.106.2"

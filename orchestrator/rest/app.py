@@ -34,6 +34,7 @@ from orchestrator.rest.body_limit import BodyLimit
 from orchestrator.rest.errors import error_body
 from orchestrator.rest.gate import Gate, virtual_key_of
 from orchestrator.rest.runs import RunsAtWork, add_runs
+from orchestrator.rest.schema import complete_schema
 from orchestrator.rest.schemas import FeedbackRequest, RouteRequest, to_query
 from orchestrator.rest.under_way import Tasks, UnderWay
 from orchestrator.warm import warm
@@ -117,6 +118,7 @@ def create_app(
     _add_facts(app, conclave, readiness)
     _add_metrics(app, conclave, under_way)
     app.router.routes.append(mcp.route)
+    complete_schema(app, chat_path=CHAT_PATH, not_errors=frozenset({"/readyz"}))
 
     async def behind(scope: Scope, receive: Receive, send: Send) -> None:
         is_chat = scope.get("path") == CHAT_PATH and scope.get("method") == "POST"
@@ -241,7 +243,7 @@ def _add_facts(app: FastAPI, conclave: Conclave, readiness: _Readiness) -> None:
         """The process is alive."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["Operations"])
+    @app.get("/readyz", tags=["Operations"], responses={503: {"description": "Not ready yet"}})
     async def readyz() -> Response:
         """Experts and embedder are loaded; 503 until then, or when no expert can be. Experts that
         have changed, and a ledger that cannot be read, are told under ``learning``."""
